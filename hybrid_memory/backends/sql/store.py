@@ -1,0 +1,504 @@
+"""The record store on SQLite, through SQLAlchemy Core: the one truth of a memory.
+
+What is particular to SQLite stands in `_engine`, `_connect` and `open`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import stat
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sqlalchemy import (
+    URL,
+    BindParameter,
+    Connection,
+    Engine,
+    QueuePool,
+    Row,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+
+from hybrid_memory.backends.sql import schema
+from hybrid_memory.errors import (
+    ClosedError,
+    ConflictError,
+    NotFoundError,
+    SchemaVersionError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StorePathError,
+)
+from hybrid_memory.limits import from_microseconds, to_json
+from hybrid_memory.protocols import Changes, Draft, IndexRow
+from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
+
+FILE_NAME = "memory.db"
+BUSY_TIMEOUT_S = 30.0
+SLICE = 1000  # rows read at once into a partition
+IN_LIST = 500  # values in one IN
+
+_NUMBER: BindParameter[int] = bindparam("of_namespace")
+_r = schema.records.c
+_SELECT_ID = select(*schema.RECORD_COLUMNS).where(
+    _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
+)
+_SELECT_KEY = select(*schema.RECORD_COLUMNS).where(
+    _r.namespace == _NUMBER, _r.key.in_(bindparam("keys", expanding=True))
+)
+_SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.counter).where(
+    schema.namespaces.c.labels == bindparam("labels")
+)
+_RAISE_COUNTER = (
+    update(schema.namespaces)
+    .where(schema.namespaces.c.number == _NUMBER)
+    .values(counter=schema.namespaces.c.counter + bindparam("steps"))
+    .returning(schema.namespaces.c.counter)
+)
+_SIZED = (_r.text, _r.data, _r.metadata, _r.vector, _r.terms)
+_INDEX_COLUMNS = [schema.records.c[name] for name in IndexRow._fields]
+
+
+class SQLRecordStore:
+    """A RecordStore in one SQLite file of a directory. Make it with `open`."""
+
+    def __init__(self, path: Path, durability: Literal["full", "normal"]) -> None:
+        self._path = path
+        self._durability = durability
+        self._lock = threading.Lock()  # one writer a process: waiting here is fair and cheap
+        self._numbers: dict[Namespace, int] = {}
+        self._pid = 0
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls, directory: Path | str, *, durability: Literal["full", "normal"] = "full"
+    ) -> SQLRecordStore:
+        """Open the store of a directory, made (mode 0700) if it is missing.
+
+        `durability="full"` flushes every commit to the device before a write returns.
+        `"normal"` is about ten times faster a write and may lose the last commits in a power
+        cut; a crash of the process loses nothing either way.
+
+        Raises:
+            StorePathError: the path is a file, or cannot be written.
+            SchemaVersionError: written by a newer version of this library.
+            StoreCorruptError: the file is not a database.
+        """
+        if durability not in ("full", "normal"):
+            raise StorePathError(f"durability must be 'full' or 'normal', not {durability!r}")
+        directory = Path(directory)
+        if directory.exists() and not directory.is_dir():
+            raise StorePathError(f"{directory} is a file; a store is a directory")
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorePathError(f"cannot make {directory}: {error.strerror}") from error
+        path = directory / FILE_NAME
+        for target in [directory, path] if path.exists() else [directory]:
+            if not os.access(target, os.R_OK | os.W_OK):
+                raise StorePathError(f"{target} cannot be written; check its owner and mode")
+        store = cls(path, durability)
+        store._prepare()
+        return store
+
+    def _prepare(self) -> None:
+        with self._writing() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found > schema.VERSION:
+                raise SchemaVersionError(
+                    f"{self._path} has schema {found}, this version knows up to "
+                    f"{schema.VERSION}; upgrade hybrid-rag-memory"
+                )
+            if found == 0:
+                schema.schema.create_all(connection, checkfirst=True)
+                connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+        self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+    # -- engines ---------------------------------------------------------------------------
+
+    def _engine(self, begin: str, pool_size: int, *, read_only: bool) -> Engine:
+        engine = create_engine(
+            URL.create("sqlite", database=str(self._path)),
+            poolclass=QueuePool,
+            pool_size=pool_size,
+            max_overflow=-1,
+            # The driver must not open transactions by itself: `begin` below does.
+            connect_args={
+                "check_same_thread": False,
+                "isolation_level": None,
+                "timeout": BUSY_TIMEOUT_S,
+            },
+        )
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: sqlite3.Connection, _: object) -> None:
+            self._connect(connection, read_only=read_only)
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    def _connect(self, connection: sqlite3.Connection, *, read_only: bool) -> None:
+        wanted = {
+            "journal_mode": "wal",
+            "synchronous": 2 if self._durability == "full" else 1,
+            "secure_delete": 1,
+            "query_only": int(read_only),
+        }
+        for name, value in wanted.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+            found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+            if found != value:
+                raise StoreError(f"{self._path}: PRAGMA {name} is {found!r}, wanted {value!r}")
+
+    def _engines(self) -> tuple[Engine, Engine]:
+        if self._closed:
+            raise ClosedError(f"the store of {self._path.parent} was closed; open it again")
+        if self._pid != os.getpid():
+            # A connection must not cross a fork; the child leaves the parent's alone.
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+            self._writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
+            self._reader = self._engine("BEGIN", 8, read_only=True)
+        return self._writer, self._reader
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        writer, _ = self._engines()
+        with self._lock, self._faults(), writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        _, reader = self._engines()
+        with self._faults(), reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            raise _fault(error, self._path) from None  # its message would show bound texts
+
+    # -- writes ----------------------------------------------------------------------------
+
+    def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
+        """See `RecordStore.insert`."""
+        if not drafts:
+            return []
+        with self._writing() as connection:
+            number, _ = self._namespace(connection, namespace)
+            known = self._by_id(connection, number, namespace, [d.record.id for d in drafts])
+            fresh: dict[str, Draft] = {}
+            for draft in drafts:
+                twin = known.get(draft.record.id)
+                if twin is None:
+                    fresh[draft.record.id] = draft
+                    known[draft.record.id] = draft.record
+                elif not schema.same_content(twin, draft):
+                    raise ConflictError(
+                        f"id {draft.record.id!r} is taken by other content; "
+                        "use update, or another id"
+                    )
+            if fresh:
+                last = self._raise_counter(connection, number, len(fresh))
+                rows = [
+                    schema.row(draft, number=number, key=(number << 32) | change, change=change)
+                    for change, draft in enumerate(fresh.values(), last - len(fresh) + 1)
+                ]
+                connection.execute(insert(schema.records), rows)
+        return [known[draft.record.id] for draft in drafts]
+
+    def update(
+        self, namespace: Namespace, draft: Draft, *, expected_version: int | None = None
+    ) -> Record:
+        """See `RecordStore.update`."""
+        id_ = draft.record.id
+        with self._writing() as connection:
+            number, _ = self._namespace(connection, namespace)
+            statement = select(_r.key, _r.version).where(_r.namespace == number, _r.id == id_)
+            found = connection.execute(statement).first()
+            if found is None:
+                raise NotFoundError(f"no record {id_!r} in this scope")
+            if expected_version is not None and found.version != expected_version:
+                raise ConflictError(
+                    f"record {id_!r} is at version {found.version}, not {expected_version}; "
+                    "get it again and repeat the change"
+                )
+            change = self._raise_counter(connection, number, 1)
+            row = schema.row(
+                draft, number=number, key=found.key, change=change, version=found.version + 1
+            )
+            connection.execute(
+                update(schema.records)
+                .where(_r.namespace == number, _r.key == found.key)
+                .values(row)
+            )
+            return schema.record(row, namespace)
+
+    def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
+        """See `RecordStore.delete`."""
+        with self._writing() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return 0
+            keys: list[int] = []
+            for part in _parts(list(dict.fromkeys(ids))):
+                of_ids = (_r.namespace == number, _r.id.in_(part))
+                keys += connection.execute(select(_r.key).where(*of_ids)).scalars().all()
+                connection.execute(schema.records.delete().where(*of_ids))
+            if keys:
+                last = self._raise_counter(connection, number, len(keys))
+                rows = [
+                    {"namespace": number, "change": change, "key": key}
+                    for change, key in enumerate(keys, last - len(keys) + 1)
+                ]
+                connection.execute(insert(schema.removals), rows)
+            return len(keys)
+
+    def _namespace(self, connection: Connection, namespace: Namespace) -> tuple[int, int]:
+        labels = to_json(namespace)
+        found = connection.execute(_SELECT_NAMESPACE, {"labels": labels}).first()
+        if found is not None:
+            return found.number, found.counter
+        made = connection.execute(insert(schema.namespaces).values(labels=labels, counter=0))
+        return cast(tuple[int], made.inserted_primary_key)[0], 0
+
+    def _raise_counter(self, connection: Connection, number: int, steps: int) -> int:
+        raised = connection.execute(_RAISE_COUNTER, {"of_namespace": number, "steps": steps})
+        return cast(int, raised.scalar_one())
+
+    # -- reads -----------------------------------------------------------------------------
+
+    def _known(self, connection: Connection, namespace: Namespace) -> int | None:
+        # Numbers are never reused, so one that was seen stays true.
+        if namespace not in self._numbers:
+            labels = {"labels": to_json(namespace)}
+            found = connection.execute(_SELECT_NAMESPACE, labels).first()
+            if found is None:
+                return None
+            self._numbers[namespace] = found.number
+        return self._numbers[namespace]
+
+    def _by_id(
+        self, connection: Connection, number: int, namespace: Namespace, ids: Sequence[str]
+    ) -> dict[str, Record]:
+        rows: list[Row[Any]] = []
+        for part in _parts(ids):
+            rows += connection.execute(_SELECT_ID, {"of_namespace": number, "ids": part})
+        return {row.id: self._checked(row, namespace) for row in rows}
+
+    def _checked(self, row: Row[Any], namespace: Namespace) -> Record:
+        values = dict(row._mapping)
+        if schema.checksum(values) != values["checksum"]:
+            raise StoreCorruptError(
+                f"record {values['id']!r} in {self._path} is damaged; restore a backup or delete it"
+            )
+        return schema.record(values, namespace)
+
+    def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
+        """See `RecordStore.get`."""
+        with self._reading() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return []
+            found = self._by_id(connection, number, namespace, ids)
+        return [found[id_] for id_ in ids if id_ in found]
+
+    def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:
+        """See `RecordStore.fetch`."""
+        with self._reading() as connection:
+            if not keys or (number := self._known(connection, namespace)) is None:
+                return {}
+            found: dict[int, Record] = {}
+            for part in _parts(keys):
+                rows = connection.execute(_SELECT_KEY, {"of_namespace": number, "keys": part})
+                found |= {row.key: self._checked(row, namespace) for row in rows}
+        return found
+
+    def newest(
+        self,
+        namespace: Namespace,
+        *,
+        kinds: Sequence[Kind],
+        session_id: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[Record, None, None]:
+        """See `RecordStore.newest`. One statement, read as far as the caller goes."""
+        with self._reading() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return
+            statement = (
+                select(*schema.RECORD_COLUMNS)
+                .where(_r.namespace == number, _r.kind.in_(list(kinds)))
+                .order_by(_r.key.desc())
+                .limit(limit)
+            )
+            if session_id is not None:
+                statement = statement.where(_r.session_id == session_id)
+            for row in connection.execute(statement.execution_options(yield_per=64)):
+                yield self._checked(row, namespace)
+
+    def position(self, namespace: Namespace) -> int:
+        """See `RecordStore.position`."""
+        with self._reading() as connection:
+            labels = {"labels": to_json(namespace)}
+            found = connection.execute(_SELECT_NAMESPACE, labels).first()
+            return 0 if found is None else cast(int, found.counter)
+
+    def changes(
+        self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
+    ) -> Generator[Changes, None, None]:
+        """See `RecordStore.changes`."""
+        with self._reading() as connection:
+            labels = {"labels": to_json(namespace)}
+            found = connection.execute(_SELECT_NAMESPACE, labels).first()
+            if found is None or found.counter <= since:
+                return
+            number, position = found
+            columns: list[Any] = list(_INDEX_COLUMNS)
+            if not with_document_vectors:
+                vector = func.iif(_r.kind == "document", None, _r.vector).label("vector")
+                columns[IndexRow._fields.index("vector")] = vector
+            statement = select(*columns).where(_r.namespace == number).order_by(_r.key)
+            gone: Sequence[int] = ()
+            if since:
+                statement = statement.where(_r.change > since)
+                lost = select(schema.removals.c.key).where(
+                    schema.removals.c.namespace == number, schema.removals.c.change > since
+                )
+                gone = connection.execute(lost).scalars().all()
+            yield Changes(position, (), gone)
+            rows = connection.execute(statement.execution_options(yield_per=SLICE))
+            for part in rows.partitions(SLICE):
+                yield Changes(position, [IndexRow._make(row) for row in part])
+
+    def stats(self, namespace: Namespace) -> Stats:
+        """See `RecordStore.stats`."""
+        with self._reading() as connection:
+            number = self._known(connection, namespace)
+            of_namespace = _r.namespace == number
+            size = sum(
+                (func.coalesce(func.length(column), 0) for column in _SIZED), start=func.length("")
+            )
+            by_kind = select(_r.kind, func.count(), func.sum(size)).where(of_namespace)
+            counted = connection.execute(by_kind.group_by(_r.kind)).all()
+            span = select(
+                func.min(_r.at), func.max(_r.at), func.count(_r.session_id.distinct())
+            ).where(of_namespace)
+            first, last, sessions = connection.execute(span).one()
+            keys = select(func.count()).where(schema.profiles.c.namespace == number)
+            profile_keys = connection.execute(keys).scalar_one()
+        records = {kind: count for kind, count, _ in counted}
+        return Stats(
+            namespace=namespace,
+            records={kind: records.get(kind, 0) for kind in KINDS},
+            profile_keys=profile_keys,
+            sessions=sessions,
+            bytes=sum(size for _, _, size in counted),
+            first_at=None if first is None else from_microseconds(first),
+            last_at=None if last is None else from_microseconds(last),
+        )
+
+    # -- profile and settings --------------------------------------------------------------
+
+    def profile(self, namespace: Namespace) -> dict[str, Any]:
+        """See `RecordStore.profile`."""
+        with self._reading() as connection:
+            number = self._known(connection, namespace)
+            statement = (
+                select(schema.profiles.c.key, schema.profiles.c.value)
+                .where(schema.profiles.c.namespace == number)
+                .order_by(schema.profiles.c.key)
+            )
+            return {key: json.loads(value) for key, value in connection.execute(statement)}
+
+    def set_profile(self, namespace: Namespace, values: Mapping[str, Any]) -> None:
+        """See `RecordStore.set_profile`."""
+        if not values:
+            return
+        with self._writing() as connection:
+            number, _ = self._namespace(connection, namespace)
+            connection.execute(
+                insert(schema.profiles).prefix_with("OR REPLACE", dialect="sqlite"),
+                [
+                    {"namespace": number, "key": key, "value": to_json(value)}
+                    for key, value in values.items()
+                ],
+            )
+
+    def delete_profile(self, namespace: Namespace, key: str) -> bool:
+        """See `RecordStore.delete_profile`."""
+        with self._writing() as connection:
+            number = self._known(connection, namespace)
+            statement = schema.profiles.delete().where(
+                schema.profiles.c.namespace == number, schema.profiles.c.key == key
+            )
+            return connection.execute(statement).rowcount > 0
+
+    def space(self) -> tuple[str, int] | None:
+        """See `RecordStore.space`."""
+        with self._reading() as connection:
+            statement = select(schema.settings.c.value).where(schema.settings.c.name == "space")
+            found = connection.execute(statement).scalar()
+        if found is None:
+            return None
+        name, dim = json.loads(found)
+        return name, dim
+
+    def set_space(self, name: str, dim: int) -> tuple[str, int]:
+        """See `RecordStore.set_space`."""
+        with self._writing() as connection:
+            connection.execute(
+                insert(schema.settings).prefix_with("OR IGNORE", dialect="sqlite"),
+                {"name": "space", "value": to_json([name, dim])},
+            )
+        return self.space() or (name, dim)
+
+    def close(self) -> None:
+        """See `RecordStore.close`."""
+        if self._closed:
+            return
+        if self._pid == os.getpid():
+            self._reader.dispose()
+            self._writer.dispose()
+        self._closed = True
+
+
+def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), IN_LIST):
+        yield list(values[start : start + IN_LIST])
+
+
+def _fault(error: Exception, path: Path) -> StoreError:
+    """Return the typed error of a database error, without the statement and its values."""
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    if re.search("locked|busy", reason):
+        return StoreBusyError(
+            f"{path} is locked by another writer for over {BUSY_TIMEOUT_S:.0f} s; try again"
+        )
+    if "full" in reason:
+        return StoreFullError(f"no space is left for {path}; free some and repeat")
+    if "readonly" in reason or "unable to open" in reason:
+        return StorePathError(f"{path} cannot be written ({reason}); check its owner and mode")
+    if re.search("malformed|not a database|corrupt", reason):
+        return StoreCorruptError(f"{path} is damaged ({reason}); restore a backup")
+    return StoreError(f"{path}: {reason}")

@@ -1,0 +1,122 @@
+"""Write path: documents into chunks that keep their source and their place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybrid_memory.errors import DocumentError, InvalidInputError
+from hybrid_memory.limits import label
+from hybrid_memory.protocols import DocumentReader, DocumentSplitter
+
+TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
+_MARKDOWN = frozenset({".md", ".markdown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its source; a paged one has a text a page."""
+
+    source: str
+    pages: tuple[str, ...]
+    markdown: bool = False
+    is_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document: `data` holds its number, its span in characters and its page."""
+
+    source: str
+    text: str
+    data: Mapping[str, int]
+
+
+def documents(
+    items: str | Path | Iterable[str | Path],
+    *,
+    source: str | None,
+    readers: Mapping[str, DocumentReader],
+) -> Iterator[Document]:
+    """Yield the documents of texts, all from `source`, and of paths.
+
+    Raises:
+        InvalidInputError: a text without a source, or neither a text nor a path.
+        DocumentError: see `load`.
+    """
+    for item in [items] if isinstance(items, str | Path) else items:
+        if isinstance(item, Path):
+            yield from load(item, readers)
+            continue
+        if not isinstance(item, str) or not item.strip():
+            raise InvalidInputError("a document is a text that is not empty, or a pathlib.Path")
+        if source is None:
+            raise InvalidInputError("a text needs a source=; for a file pass a pathlib.Path")
+        yield Document(label(source, "source"), (item,))
+
+
+def load(path: Path, readers: Mapping[str, DocumentReader]) -> list[Document]:
+    """Return the documents of a file, or of a folder and its folders in the order of their names.
+
+    In a folder, files of other formats and hidden ones are passed over; a file named by itself
+    must be readable. Sources are paths relative to the folder, or the file's name.
+
+    Raises:
+        DocumentError: nothing there, an unknown format, or not readable.
+    """
+    if path.is_dir():
+        known = TEXT_SUFFIXES | readers.keys()
+        files = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+            and file.suffix.lower() in known
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        if not files:
+            raise DocumentError(f"{path} holds no document; readable are {_listed(known)}")
+        texts = [_read(file, file.relative_to(path).as_posix(), readers) for file in files]
+        return [document for document in texts if any(page.strip() for page in document.pages)]
+    if not path.exists():
+        raise DocumentError(f"{path} does not exist")
+    document = _read(path, path.name, readers)
+    if not any(page.strip() for page in document.pages):
+        raise DocumentError(f"{path} has no text")
+    return [document]
+
+
+def _read(path: Path, source: str, readers: Mapping[str, DocumentReader]) -> Document:
+    suffix = path.suffix.lower()
+    if suffix in readers:
+        return Document(source, tuple(readers[suffix].read(path)), is_file=True)
+    if suffix not in TEXT_SUFFIXES:
+        raise DocumentError(
+            f"{path} is of no known format; readable are {_listed(TEXT_SUFFIXES | readers.keys())}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"cannot read {path} as UTF-8 text: {error}") from error
+    return Document(source, (text,), markdown=suffix in _MARKDOWN, is_file=True)
+
+
+def chunks(documents: Iterable[Document], splitter: DocumentSplitter) -> Iterator[Chunk]:
+    """Yield the chunks of documents, numbered from 0 within each."""
+    for document in documents:
+        number = 0
+        for page, text in enumerate(document.pages, 1):
+            # What cannot be stored is no reason to lose the rest of a document.
+            text = text.replace("\0", " ").encode("utf-8", "replace").decode()
+            for start, piece in splitter.split(text, markdown=document.markdown):
+                if not piece.strip():
+                    continue
+                data = {"chunk": number, "start": start, "end": start + len(piece)}
+                if len(document.pages) > 1:
+                    data["page"] = page
+                yield Chunk(document.source, piece, data)
+                number += 1
+
+
+def _listed(suffixes: Iterable[str]) -> str:
+    return ", ".join(sorted(suffixes))

@@ -1,0 +1,201 @@
+"""The one filter language, `where`: checked once, then asked of each record before ranking.
+
+`{"city": "Lyon"}`, `{"n": {"$gte": 3}}`, `{"$or": [{...}, {...}]}`. Operators: `$eq $ne $gt $gte
+$lt $lte $in $nin $exists $contains $icontains` on a field, `$and $or $not` on filters. Fields are
+keys of the metadata, by dotted path (`address.city`), and the record's own `kind role speaker
+session_id source at importance`. A missing field matches no comparison, also not `$ne` and
+`$nin`. Numbers compare with numbers, texts with texts; an aware datetime compares with `at`, and
+with metadata as ISO 8601 text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from hybrid_memory.errors import FilterError
+from hybrid_memory.limits import microseconds, when
+
+RECORD_FIELDS = frozenset({"kind", "role", "speaker", "session_id", "source", "at", "importance"})
+MISSING = object()
+MAX_CONDITIONS = 100
+MAX_DEPTH = 8
+
+Fields: TypeAlias = Callable[[str], Any]  # a field's value, or MISSING
+Predicate: TypeAlias = Callable[[Fields], bool]
+
+_SEGMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def compile_where(where: Mapping[str, Any] | None) -> Predicate | None:
+    """Return a predicate on the fields of a record; None for no filter.
+
+    Raises:
+        FilterError: an unknown operator, a malformed key, a value that does not fit its
+            operator, more than 100 conditions or nesting deeper than 8.
+    """
+    if where is None:
+        return None
+    return _Compiler().filter(where, 0)
+
+
+def metadata_value(metadata: Any, path: str) -> Any:
+    """Return what stands at a dotted path, or MISSING."""
+    for segment in path.split("."):
+        if not isinstance(metadata, Mapping) or segment not in metadata:
+            return MISSING
+        metadata = metadata[segment]
+    return metadata
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self._conditions = 0
+
+    def filter(self, where: object, depth: int) -> Predicate:
+        if not isinstance(where, Mapping):
+            raise FilterError(f"a filter must be a mapping, not {type(where).__name__}")
+        if depth > MAX_DEPTH:
+            raise FilterError(f"a filter is nested deeper than {MAX_DEPTH}")
+        parts = [self._entry(key, value, depth) for key, value in where.items()]
+        return lambda fields: all(part(fields) for part in parts)
+
+    def _entry(self, key: object, value: object, depth: int) -> Predicate:
+        self._conditions += 1
+        if self._conditions > MAX_CONDITIONS:
+            raise FilterError(f"a filter has more than {MAX_CONDITIONS} conditions")
+        if key in ("$and", "$or"):
+            if not isinstance(value, list | tuple) or not value:
+                raise FilterError(f"{key} takes a list of at least one filter")
+            parts = [self.filter(part, depth + 1) for part in value]
+            if key == "$and":
+                return lambda fields: all(part(fields) for part in parts)
+            return lambda fields: any(part(fields) for part in parts)
+        if key == "$not":
+            negated = self.filter(value, depth + 1)
+            return lambda fields: not negated(fields)
+        field = _field(key)
+        if not isinstance(value, Mapping):
+            return _comparison(field, "$eq", value)
+        if not value:
+            raise FilterError(f"the condition on {field!r} is empty; use {{'$exists': true}}")
+        self._conditions += len(value)
+        parts = [_comparison(field, operator, operand) for operator, operand in value.items()]
+        return lambda fields: all(part(fields) for part in parts)
+
+
+def _field(key: object) -> str:
+    if not isinstance(key, str):
+        raise FilterError(f"a key of a filter must be a string, not {type(key).__name__}")
+    if key.startswith("$"):
+        raise FilterError(f"unknown operator {key!r}; filters combine with $and, $or and $not")
+    segments = key.split(".")
+    if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise FilterError(
+            f"malformed key {key[:80]!r}; a key is letters, digits and _ in parts joined by dots"
+        )
+    if segments[0] in RECORD_FIELDS and len(segments) > 1:
+        raise FilterError(f"{segments[0]!r} is a field of the record and has no parts")
+    return key
+
+
+def _comparison(field: str, operator: object, operand: object) -> Predicate:
+    if operator not in _OPERATORS:
+        raise FilterError(f"unknown operator {operator!r}; one of {', '.join(_OPERATORS)}")
+    test, check = _OPERATORS[str(operator)]
+    operand = _operand(field, str(operator), operand)
+    if not check(operand):
+        raise FilterError(
+            f"{operator} on {field!r} does not take a {type(operand).__name__}; {check.__doc__}"
+        )
+
+    def predicate(fields: Fields) -> bool:
+        value = fields(field)
+        if operator == "$exists":
+            return (value is not MISSING and value is not None) is operand
+        return value is not MISSING and value is not None and test(value, operand)
+
+    return predicate
+
+
+def _operand(field: str, operator: str, operand: object) -> Any:
+    if isinstance(operand, list | tuple):
+        return [_operand(field, operator, part) for part in operand]
+    if isinstance(operand, datetime):
+        moment = when(operand, f"{operator} on {field!r}")
+        return microseconds(moment) if field == "at" else moment.isoformat()
+    if field == "at" and operator != "$exists":
+        if isinstance(operand, str):
+            try:
+                return _operand(field, operator, datetime.fromisoformat(operand))
+            except ValueError as error:
+                raise FilterError(f"{operator} on 'at': {error}") from error
+        raise FilterError("'at' compares with an aware datetime or ISO 8601 text with a zone")
+    return operand
+
+
+def _alike(left: object, right: object) -> bool:
+    # In Python True == 1; in JSON it is not.
+    if isinstance(left, bool) or isinstance(right, bool):
+        return isinstance(left, bool) and isinstance(right, bool)
+    numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    return numbers or isinstance(left, type(right)) or isinstance(right, type(left))
+
+
+def _equal(value: object, operand: object) -> bool:
+    return _alike(value, operand) and value == operand
+
+
+def _contains(value: object, operand: object) -> bool:
+    if isinstance(value, list):
+        return any(_equal(part, operand) for part in value)
+    return isinstance(value, str) and isinstance(operand, str) and operand in value
+
+
+def _icontains(value: object, operand: Any) -> bool:
+    folded = operand.casefold()
+    if isinstance(value, list):
+        return any(isinstance(part, str) and part.casefold() == folded for part in value)
+    return isinstance(value, str) and folded in value.casefold()
+
+
+def _scalar(operand: object) -> bool:
+    """it takes a text, a number or a boolean; to ask for null use {'$exists': false}"""
+    return isinstance(operand, str | int | float | bool)
+
+
+def _ordered(operand: object) -> bool:
+    """it takes a number, a text or an aware datetime"""
+    return isinstance(operand, str | int | float) and not isinstance(operand, bool)
+
+
+def _many(operand: object) -> bool:
+    """it takes a list of texts, numbers or booleans"""
+    return isinstance(operand, list) and all(_scalar(part) for part in operand)
+
+
+def _claim(operand: object) -> bool:
+    """it takes true or false"""
+    return isinstance(operand, bool)
+
+
+def _string(operand: object) -> bool:
+    """it takes a text"""
+    return isinstance(operand, str)
+
+
+_OPERATORS: dict[str, tuple[Callable[[Any, Any], bool], Callable[[object], bool]]] = {
+    "$eq": (_equal, _scalar),
+    "$ne": (lambda value, operand: not _equal(value, operand), _scalar),
+    "$gt": (lambda value, operand: _alike(value, operand) and value > operand, _ordered),
+    "$gte": (lambda value, operand: _alike(value, operand) and value >= operand, _ordered),
+    "$lt": (lambda value, operand: _alike(value, operand) and value < operand, _ordered),
+    "$lte": (lambda value, operand: _alike(value, operand) and value <= operand, _ordered),
+    "$in": (lambda value, operand: any(_equal(value, one) for one in operand), _many),
+    "$nin": (lambda value, operand: not any(_equal(value, one) for one in operand), _many),
+    "$exists": (lambda value, operand: True, _claim),
+    "$contains": (_contains, _scalar),
+    "$icontains": (_icontains, _string),
+}

@@ -1,0 +1,54 @@
+"""Read path, stage 2: candidates from the session, the memories of the scope and its documents."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hybrid_memory.filters import Predicate
+from hybrid_memory.limits import microseconds
+from hybrid_memory.partition import Pool, View
+from hybrid_memory.protocols import Vector
+from hybrid_memory.types import Kind, Query
+
+WIDTH = 100  # candidates by meaning, and as many by words: more changes recall by under a point
+SESSION_TURNS = 20  # of the newest turns of the session, always candidates
+
+
+def gather(
+    query: Query,
+    vector: Vector,
+    view: View,
+    *,
+    kinds: frozenset[Kind] | None = None,
+    where: Predicate | None = None,
+    session_id: str | None = None,
+    width: int = WIDTH,
+) -> Pool:
+    """Return the rows of a view that may answer, with their cosine and their share of the words.
+
+    Without an index every allowed row is a candidate, because one matrix product gives all of
+    them. With one (or a document store), the nearest `width`, the best `width` by words and the
+    session's newest turns are. Where a filter leaves fewer of
+    them than there are, all rows are compared, so k results are found whenever k exist.
+    """
+    allowed = view.allowed(now=microseconds(query.now), kinds=kinds, where=where)
+    words = view.words.scores(query.terms, view.alive)
+    near = view.nearest(vector, width)
+    if near is not None:
+        near = near[allowed[near]]
+        if len(near) < min(width, int(np.count_nonzero(allowed))):
+            near = None
+    if near is None:
+        rows = np.flatnonzero(allowed)
+        # All rows in one product, without copying them first.
+        everything = slice(None) if len(rows) == len(allowed) else rows
+        return Pool(view, rows, view.cosines(vector, everything), words[rows])
+    by_words = np.flatnonzero(allowed & (words > 0))
+    if len(by_words) > width:
+        by_words = by_words[np.argpartition(-words[by_words], width)[:width]]
+    session = np.empty(0, np.int64)
+    code = None if session_id is None else view.code(session_id)
+    if code is not None:
+        session = np.flatnonzero(allowed & (view.columns["session_id"] == code))[-SESSION_TURNS:]
+    rows = np.unique(np.concatenate([near, by_words, session]))
+    return Pool(view, rows, view.cosines(vector, rows), words[rows])

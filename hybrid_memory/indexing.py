@@ -1,0 +1,91 @@
+"""Write path: what a record is found by: the text for the encoder, its words, its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hybrid_memory import words
+from hybrid_memory.limits import unit_vectors
+from hybrid_memory.protocols import Draft, Embedder
+from hybrid_memory.types import Record
+
+
+def is_ranked(record: Record) -> bool:
+    """Tell whether a record is found by search.
+
+    Instructions are always in force and system messages are the application's own words: neither
+    answers a question.
+    """
+    return record.kind != "instruction" and record.role != "system"
+
+
+def index_text(record: Record) -> str:
+    """Return the text that is encoded and cut into words: who said it, and what."""
+    return f"{record.speaker}: {record.text}" if record.speaker else record.text
+
+
+def digest(record: Record) -> int:
+    """Return a number, equal for texts that are equal but for case and white space.
+
+    Only of one author: "yes" said by two people is said twice.
+    """
+    author = "" if record.kind == "document" else record.speaker or record.role
+    said = "\0".join([author, *record.text.casefold().split()])
+    hashed = hashlib.blake2b(said.encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "big", signed=True)
+
+
+def drafts(
+    records: Sequence[Record], embedder: Embedder, *, at_given: Sequence[bool]
+) -> list[Draft]:
+    """Return the records ready to be stored, encoded in one batch.
+
+    Raises:
+        VectorError: the embedder gave something else than finite vectors of its dimension.
+    """
+    texts = [index_text(record) for record in records if is_ranked(record)]
+    vectors: Iterator[Any] = iter(())
+    if texts:
+        encoded = embedder.embed(texts)
+        vectors = iter(unit_vectors(encoded, count=len(texts), dim=embedder.dim))
+    return [
+        Draft(
+            record=record,
+            vector=next(vectors) if is_ranked(record) else None,
+            terms=words.terms(index_text(record)) if is_ranked(record) else words.encode(()),
+            digest=digest(record),
+            at_given=given,
+        )
+        for record, given in zip(records, at_given, strict=True)
+    ]
+
+
+def fact_text(data: Mapping[str, Any]) -> str:
+    """Return a fact's data as words: `user preference: language like: Rust`."""
+    parts = [
+        f"{_plain(key)}: {', '.join(_values(value))}"
+        for key, value in data.items()
+        if key != "intent" and _values(value)
+    ]
+    intent = [_plain(str(data["intent"]))] if data.get("intent") else []
+    return ": ".join([*intent, "; ".join(parts)]) if parts else "".join(intent)
+
+
+def slots(data: Mapping[str, Any]) -> list[str]:
+    """Return the slots that a fact fills: `user_preference.language_like`."""
+    intent = f"{data['intent']}." if data.get("intent") else ""
+    return [f"{intent}{key}" for key in data if key != "intent"]
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _values(value: object) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{_plain(str(key))} {', '.join(_values(part))}" for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in _values(part)]
+    return [] if value is None else [str(value)]

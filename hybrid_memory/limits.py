@@ -1,0 +1,267 @@
+"""The door: what may come in, and how large. Everything refused here is refused before a write."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from hybrid_memory.errors import (
+    DimensionMismatchError,
+    InvalidInputError,
+    MetadataError,
+    NamespaceError,
+    TextError,
+    TimeError,
+    VectorError,
+)
+from hybrid_memory.protocols import Vectors
+from hybrid_memory.types import KINDS, ROLES, Kind, Namespace, Role
+
+MAX_TEXT_BYTES = 64 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 5
+MAX_LABEL_CHARS = 256
+MAX_LABELS = 8
+MAX_K = 200
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def text(value: object, name: str = "text") -> str:
+    """Return the text unchanged if it can be stored.
+
+    Raises:
+        TextError: not a string, blank, with NUL or lone surrogates, or over 64 KiB of UTF-8.
+    """
+    if not isinstance(value, str):
+        raise TextError(f"{name} must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise TextError(f"{name} is empty; leave it out instead")
+    if "\0" in value:
+        raise TextError(f"{name} has a NUL character at {value.index(chr(0))}; remove it")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{name} has a lone surrogate at {error.start}; decode it with errors='replace'"
+        ) from None
+    if size > MAX_TEXT_BYTES:
+        raise TextError(
+            f"{name} has {size} bytes, more than {MAX_TEXT_BYTES}; "
+            "split it, or store it with add_documents, which splits"
+        )
+    return value
+
+
+def label(value: object, name: str) -> str:
+    """Return a name (an id, a speaker, a session...) in Unicode's NFC form.
+
+    Raises:
+        InvalidInputError: not a string, blank, over 256 characters or with control characters.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be a string, not {type(value).__name__}")
+    value = unicodedata.normalize("NFC", value)
+    if not value.strip():
+        raise InvalidInputError(f"{name} is empty")
+    if len(value) > MAX_LABEL_CHARS:
+        raise InvalidInputError(
+            f"{name} has {len(value)} characters, more than {MAX_LABEL_CHARS}; shorten or hash it"
+        )
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise InvalidInputError(f"{name} has a control character or lone surrogate; remove it")
+    return value
+
+
+def optional_label(value: object, name: str) -> str | None:
+    """Return None for None, else as `label`."""
+    return None if value is None else label(value, name)
+
+
+def namespace(value: object) -> Namespace:
+    """Return a namespace: 1 to 8 labels.
+
+    Raises:
+        NamespaceError: not a tuple or list of labels. A bare string is refused, because it would
+            pass for a tuple of letters.
+    """
+    if not isinstance(value, tuple | list):
+        raise NamespaceError(
+            f"a namespace is a tuple of labels such as ('team', 'ana'), not {value!r}"
+        )
+    if not 1 <= len(value) <= MAX_LABELS:
+        raise NamespaceError(f"a namespace has 1 to {MAX_LABELS} labels, not {len(value)}")
+    try:
+        return tuple(label(part, "a label of a namespace") for part in value)
+    except InvalidInputError as error:
+        raise NamespaceError(str(error)) from None
+
+
+def when(value: object, name: str) -> datetime:
+    """Return an aware datetime in UTC.
+
+    Raises:
+        TimeError: not a datetime, or without a zone.
+    """
+    if not isinstance(value, datetime):
+        raise TimeError(f"{name} must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise TimeError(
+            f"{name} {value.isoformat()} has no zone; add one, as in "
+            "datetime(..., tzinfo=UTC) or value.astimezone()"
+        )
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise TimeError(f"{name} {value.isoformat()} is out of range in UTC") from error
+
+
+def optional_when(value: object, name: str) -> datetime | None:
+    """Return None for None, else as `when`."""
+    return None if value is None else when(value, name)
+
+
+def microseconds(value: datetime) -> int:
+    """Return an aware time as microseconds since 1970 UTC, exactly."""
+    return (value - EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(value: int) -> datetime:
+    """Return the aware time of `microseconds`."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+def kind(value: object) -> Kind:
+    """Return a known kind, or raise InvalidInputError."""
+    for known in KINDS:
+        if value == known:
+            return known
+    raise InvalidInputError(f"unknown kind {value!r}; one of {', '.join(KINDS)}")
+
+
+def role(value: object) -> Role:
+    """Return a known role, or raise InvalidInputError."""
+    for known in ROLES:
+        if value == known:
+            return known
+    raise InvalidInputError(f"unknown role {value!r}; one of {', '.join(ROLES)}")
+
+
+def kinds(value: Iterable[str] | str | None) -> frozenset[Kind] | None:
+    """Return a set of known kinds; one kind may be given bare."""
+    if value is None:
+        return None
+    return frozenset(kind(one) for one in ([value] if isinstance(value, str) else value))
+
+
+def fraction(value: object, name: str) -> float:
+    """Return a float in [0, 1], or raise InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInputError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise InvalidInputError(f"{name} must be between 0 and 1: {value}")
+    return float(value)
+
+
+def whole(value: object, name: str, *, low: int, high: int | None = None) -> int:
+    """Return an int of at least `low` and at most `high`, or raise InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}")
+    if value < low or (high is not None and value > high):
+        span = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise InvalidInputError(f"{name} must be {span}: {value}")
+    return value
+
+
+def json_object(value: object, name: str, *, max_bytes: int = MAX_METADATA_BYTES) -> dict[str, Any]:
+    """Return a JSON object as a plain dict.
+
+    Raises:
+        MetadataError: not a mapping with string keys, something JSON cannot hold (a NaN, a
+            datetime), deeper than 5 levels, or over `max_bytes`.
+    """
+    if not isinstance(value, Mapping):
+        raise MetadataError(f"{name} must be a mapping, not {type(value).__name__}")
+    plain: dict[str, Any] = _plain(value, name, MAX_METADATA_DEPTH)
+    size = len(to_json(plain).encode())
+    if size > max_bytes:
+        raise MetadataError(
+            f"{name} has {size} bytes as JSON, more than {max_bytes}; "
+            "store the bulk as text or documents"
+        )
+    return plain
+
+
+def json_value(value: object, name: str) -> Any:
+    """Return a JSON value as plain lists and dicts, within the bounds of `json_object`."""
+    return json_object({"value": value}, name)["value"]
+
+
+def to_json(value: object) -> str:
+    """Return compact JSON, keys in their order."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: object, path: str, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MetadataError(f"{path} is {value}, which JSON cannot hold")
+        return value
+    if isinstance(value, str):
+        if "\0" in value or (not value.isascii() and _has_surrogate(value)):
+            raise MetadataError(f"{path} has a NUL or a lone surrogate; remove it")
+        return value
+    if isinstance(value, Mapping | list | tuple) and depth == 0:
+        raise MetadataError(f"{path} is nested deeper than {MAX_METADATA_DEPTH} levels")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise MetadataError(f"{path} has the key {key!r}; keys are strings")
+            _plain(key, f"a key of {path}", depth)
+        return {key: _plain(part, f"{path}.{key}", depth - 1) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{path}[{i}]", depth - 1) for i, part in enumerate(value)]
+    hint = "; use its isoformat()" if isinstance(value, datetime) else ""
+    raise MetadataError(f"{path} is a {type(value).__name__}, which JSON cannot hold{hint}")
+
+
+def _has_surrogate(value: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def unit_vectors(vectors: object, *, count: int, dim: int) -> Vectors:
+    """Return (count, dim) float32 rows of norm 1.
+
+    A row of zeros stays zero: it is near to nothing and is found by its words only.
+
+    Raises:
+        DimensionMismatchError: another dimension.
+        VectorError: another shape, a NaN, an infinity, or a norm over 1e6.
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[0] != count or array.dtype.kind not in "fiu":
+        raise VectorError(
+            f"the embedder gave an array of shape {array.shape} and type {array.dtype} "
+            f"for {count} texts; it must be ({count}, {dim}) of floats"
+        )
+    if array.shape[1] != dim:
+        raise DimensionMismatchError(
+            f"the embedder says dim={dim} and gave {array.shape[1]} dimensions; "
+            "a store keeps to one: open another directory for another embedder"
+        )
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise VectorError(f"vector {row} of {count} holds a NaN or an infinity")
+    norms = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
+    if (norms > 1e6).any():
+        raise VectorError(f"vector {int(norms.argmax())} of {count} has a norm over 1e6")
+    # Below 1e-6 a direction is rounding noise.
+    norms = np.where(norms < 1e-6, np.inf, norms)
+    return np.ascontiguousarray(array / norms, dtype=np.float32)

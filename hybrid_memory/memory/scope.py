@@ -1,0 +1,518 @@
+"""Scope: the write path and the read path, from top to bottom."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from hybrid_memory import documents, indexing, limits, records, turns
+from hybrid_memory.analyze import analyze
+from hybrid_memory.errors import InvalidInputError, NotFoundError, SourceError
+from hybrid_memory.filters import compile_where
+from hybrid_memory.gather import WIDTH, gather
+from hybrid_memory.memory.profile import Profile
+from hybrid_memory.merge import Ranked, merge
+from hybrid_memory.partition import View
+from hybrid_memory.prompt import Context, closed, pack
+from hybrid_memory.protocols import Vector
+from hybrid_memory.score import score
+from hybrid_memory.types import (
+    Gate,
+    Hit,
+    Kind,
+    Message,
+    Namespace,
+    Query,
+    Record,
+    Stats,
+    Usage,
+    Where,
+)
+
+if TYPE_CHECKING:
+    from hybrid_memory.memory.engine import HybridMemory
+
+SESSION_TURNS = 6  # the newest turns that a context may show
+AUTHORITIES = ("user", "developer")  # who may give instructions
+_CHUNKS_AT_ONCE = 64  # chunks of documents that are encoded and committed together
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer, the context it was given, and its tokens."""
+
+    text: str
+    context: Context
+    usage: Usage
+
+
+class Scope:
+    """What one user (or team, or agent) remembers; made by `HybridMemory.scope`."""
+
+    def __init__(
+        self,
+        memory: HybridMemory,
+        namespace: Namespace,
+        read: tuple[Namespace, ...],
+        session_id: str | None,
+    ) -> None:
+        self._memory = memory
+        self._store = memory._store
+        self.namespace = namespace
+        self.read = read
+        self.session_id = session_id
+        self.profile: MutableMapping[str, Any] = Profile(self._store, namespace)
+
+    def __repr__(self) -> str:
+        return f"Scope({self.namespace}, session_id={self.session_id!r}, read={self.read})"
+
+    # -- the write path: text -> embed -> record ---------------------------------------------
+
+    def add(
+        self,
+        text: str,
+        *,
+        kind: Kind = "message",
+        role: str = "user",
+        speaker: str | None = None,
+        at: datetime | None = None,
+        id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        importance: float = 0.5,
+        source: str = "user",
+        expires_at: datetime | None = None,
+    ) -> Record:
+        """Remember a text; it is on disk when this returns.
+
+        `at` is when it happened (now, if None). With an `id`, a repeated call with the same
+        content changes nothing, so a retry is safe.
+
+        Raises:
+            InvalidInputError: one of its kinds names what cannot be accepted.
+            ConflictError: the id is there with other content.
+        """
+        arguments = {
+            "text": text,
+            "kind": kind,
+            "role": role,
+            "speaker": speaker,
+            "at": at,
+            "id": id,
+            "metadata": metadata,
+            "data": data,
+            "importance": importance,
+            "source": source,
+            "expires_at": expires_at,
+        }
+        return self.add_many([arguments])[0]
+
+    def add_many(self, items: Iterable[str | Mapping[str, Any]]) -> list[Record]:
+        """Remember many texts in one commit: all of them or, if one is refused, none.
+
+        An item is a text or a mapping of `add`'s arguments, which may also name a `session_id`
+        other than the scope's. Items without a time follow one another by a microsecond.
+        """
+        now = self._now()
+        given = list(items)
+        made = [
+            records.record(
+                item, namespace=self.namespace, session_id=self.session_id, now=now, number=number
+            )
+            for number, item in enumerate(given)
+        ]
+        timed = [isinstance(item, Mapping) and item.get("at") is not None for item in given]
+        return self._memory._insert(self.namespace, made, timed)
+
+    def add_messages(self, messages: Iterable[Message]) -> list[Record]:
+        """Remember chat messages in the form of the OpenAI API, in one commit.
+
+        Tool calls and their results are kept as they are and come back from `messages()` as
+        `Record.as_message()`. A message may also have an `at`, an `id`, a `speaker` and
+        `metadata`.
+        """
+        return self.add_many([turns.from_message(message) for message in messages])
+
+    def add_fact(
+        self,
+        fact: str | Mapping[str, Any],
+        *,
+        at: datetime | None = None,
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+        id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        importance: float = 0.5,
+        source: str = "user",
+    ) -> Record:
+        """Remember what is meant, as structure: `{"intent": ..., slot: value, ...}`, or as text.
+
+        A fact holds from `valid_from` (`at`, if None) to `valid_to` (open, if None).
+        """
+        if isinstance(fact, Mapping):
+            data = limits.json_object(fact, "fact")
+            text = indexing.fact_text(data)
+            if not text:
+                raise InvalidInputError("a fact needs at least one slot with a value")
+        else:
+            data, text = None, fact
+        return self.add_many(
+            [
+                {
+                    "text": text,
+                    "kind": "fact",
+                    "data": data,
+                    "at": at,
+                    "valid_from": valid_from,
+                    "valid_to": valid_to,
+                    "id": id,
+                    "metadata": metadata,
+                    "importance": importance,
+                    "source": source,
+                }
+            ]
+        )[0]
+
+    def add_event(self, text: str, *, at: datetime | None = None, **others: Any) -> Record:
+        """Remember what happened, and when. `others` are arguments of `add`."""
+        return self.add(text, kind="event", at=at, **others)
+
+    def add_instruction(
+        self,
+        text: str,
+        *,
+        priority: int = 0,
+        source: str = "user",
+        expires_at: datetime | None = None,
+        id: str | None = None,
+    ) -> Record:
+        """Remember a rule for the answers; it is in every context while it is in force.
+
+        Raises:
+            SourceError: the source is neither `user` nor `developer`: what a document or a tool
+                says is data and never an order.
+        """
+        if source not in AUTHORITIES:
+            raise SourceError(
+                f"source {source!r} may not give instructions; only {' and '.join(AUTHORITIES)} may"
+            )
+        limits.whole(priority, "priority", low=-1000, high=1000)
+        return self.add(
+            text,
+            kind="instruction",
+            data={"priority": priority},
+            source=source,
+            expires_at=expires_at,
+            id=id,
+        )
+
+    def add_documents(
+        self,
+        items: str | Path | Iterable[str | Path],
+        *,
+        source: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Record]:
+        """Remember documents as chunks: texts, and paths of files and folders (.txt .md .pdf).
+
+        A text needs a `source`; a path has its name. `record.data` tells a chunk's place: its
+        number, `start` and `end` in characters, and the page. Learning a file again replaces what
+        it said before. `on_progress(done, total)` is called as chunks are stored.
+
+        Raises:
+            DocumentError: a path that is missing, of an unknown format, or has no text.
+        """
+        wanted = list(documents.documents(items, source=source, readers=self._memory._readers))
+        pieces = list(documents.chunks(wanted, self._memory._splitter))
+        stored: list[Record] = []
+        for start in range(0, len(pieces), _CHUNKS_AT_ONCE):
+            stored += self.add_many(
+                {
+                    "text": piece.text,
+                    "kind": "document",
+                    "source": piece.source,
+                    "data": piece.data,
+                    "metadata": metadata,
+                    # The same chunk again is the same record: learning twice changes nothing.
+                    "id": _chunk_id(piece),
+                }
+                for piece in pieces[start : start + _CHUNKS_AT_ONCE]
+            )
+            if on_progress is not None:
+                on_progress(len(stored), len(pieces))
+        files = {document.source for document in wanted if document.is_file}
+        self._forget_old_chunks(files, keep={record.id for record in stored})
+        return stored
+
+    def _forget_old_chunks(self, sources: set[str], *, keep: set[str]) -> None:
+        if not sources:
+            return
+        _, view = self._memory._cache.views(self.namespace)
+        codes = [code for source in sources if (code := view.code(source)) is not None]
+        old = view.columns["key"][view.alive & np.isin(view.columns["source"], codes)]
+        ids = [record.id for record in self._store.fetch(self.namespace, old.tolist()).values()]
+        self._store.delete(self.namespace, [id for id in ids if id not in keep])
+
+    def update(
+        self, id: str, *, expected_version: int | None = None, **changes: Unpack[records.Changes]
+    ) -> Record:
+        """Change a record and return it with its next version.
+
+        Raises:
+            NotFoundError: no such record here.
+            ConflictError: it is at another version than expected.
+            InvalidInputError: a field that cannot be changed, or a value that cannot be accepted.
+        """
+        old = self.get(id)
+        new = records.changed(old, changes)
+        [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
+        # What was read is what is changed: another writer in between must not be undone.
+        version = old.version if expected_version is None else expected_version
+        return self._store.update(self.namespace, draft, expected_version=version)
+
+    def delete(self, id: str) -> bool:
+        """Delete a record and tell whether it was there."""
+        return self._store.delete(self.namespace, [limits.label(id, "id")]) > 0
+
+    # -- reading by name ---------------------------------------------------------------------
+
+    def get(self, id: str) -> Record:
+        """Return a record of this namespace.
+
+        Raises:
+            NotFoundError: no such record here; one of another namespace answers the same.
+        """
+        found = self._store.get(self.namespace, [limits.label(id, "id")])
+        if not found:
+            raise NotFoundError(f"no record {id!r} in this scope")
+        return found[0]
+
+    def messages(self, last: int | None = None, max_tokens: int | None = None) -> list[Record]:
+        """Return the newest turns of the session that fit, oldest first.
+
+        Of all sessions, if the scope has none. A tool's result is never without its call: if the
+        bound falls between them, neither is returned. Tokens are counted by `count_tokens`, one
+        more a turn.
+        """
+        if last is not None:
+            limits.whole(last, "last", low=1)
+        if max_tokens is not None:
+            limits.whole(max_tokens, "max_tokens", low=1)
+        newest = self._store.newest(
+            self.namespace, kinds=["message"], session_id=self.session_id, limit=last
+        )
+        kept: list[Record] = []
+        with closing(newest):
+            for turn in newest:
+                if max_tokens is not None:
+                    max_tokens -= self._memory._count_tokens(turn.text) + 1
+                    if max_tokens < 0:
+                        break
+                kept.append(turn)
+        return turns.whole(kept[::-1])
+
+    def instructions(self, *, now: datetime | None = None) -> list[Record]:
+        """Return the instructions in force, highest priority first, then the newest first."""
+        moment = self._now(now)
+        with closing(self._store.newest(self.namespace, kinds=["instruction"])) as found:
+            valid = [one for one in found if one.expires_at is None or one.expires_at > moment]
+        return sorted(valid, key=lambda one: -int((one.data or {}).get("priority", 0)))
+
+    def facts(self, slot: str | None = None, as_of: datetime | None = None) -> list[Record]:
+        """Return the facts that hold now, or held at a time, in the order they were learned.
+
+        `slot` is `intent.key` as in `user_preference.language_like`, or an intent alone.
+        """
+        moment = self._now(as_of)
+        with closing(self._store.newest(self.namespace, kinds=["fact"])) as found:
+            facts = [fact for fact in found if _holds(fact, moment)]
+        if slot is not None:
+            facts = [fact for fact in facts if _fills(fact, slot)]
+        return facts[::-1]
+
+    def stats(self) -> Stats:
+        """Return what the scope's own namespace holds."""
+        return self._store.stats(self.namespace)
+
+    # -- the read path: query -> analyze -> gather -> score -> merge -> prompt ---------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        kinds: Iterable[Kind] | Kind | None = None,
+        where: Where | None = None,
+        now: datetime | None = None,
+        min_score: float = 0.0,
+        mmr_lambda: float | None = None,
+    ) -> list[Hit]:
+        """Return the best k records for a question, of the scope and what it may read.
+
+        `where` filters before anything is ranked (see `filters.py`): k hits come back whenever
+        k records match. `mmr_lambda` in [0, 1] trades relevance (1) for variety.
+
+        Raises:
+            FilterError: a malformed `where`.
+            InvalidInputError: k not in 1 to 200, an unknown kind, or a kind that is not ranked.
+        """
+        limits.text(query, "query")
+        limits.whole(k, "k", low=1, high=limits.MAX_K)
+        limits.fraction(min_score, "min_score")
+        if mmr_lambda is not None:
+            limits.fraction(mmr_lambda, "mmr_lambda")
+        wanted = limits.kinds(kinds)
+        if wanted is not None and "instruction" in wanted:
+            raise InvalidInputError("instructions are not ranked; use scope.instructions()")
+        predicate = compile_where(where)
+        moment = self._now(now)
+        vector: Vector | None = None
+        while True:
+            views = self._views(wanted)
+            if not views:
+                return []
+            question = _analyzed(query, moment, views)
+            if vector is None:
+                vector = self._memory._encode(question.dense_text)
+            pools = [
+                gather(
+                    question,
+                    vector,
+                    view,
+                    kinds=wanted,
+                    where=predicate,
+                    session_id=self.session_id,
+                    width=max(WIDTH, 2 * k),
+                )
+                for view in views
+            ]
+            ranked = merge(
+                [(pool, score(question, pool)) for pool in pools],
+                weights=self._memory._weights,
+                k=k,
+                min_score=min_score,
+                mmr_lambda=mmr_lambda,
+            )
+            found = self._fetch(ranked)
+            # A record deleted since the views were taken is gone from the next ones.
+            if len(found) == len(ranked):
+                return [
+                    Hit(found[one.namespace, one.key], one.score, rank, one.signals, one.duplicates)
+                    for rank, one in enumerate(ranked, 1)
+                ]
+
+    def context(
+        self,
+        query: str,
+        *,
+        max_tokens: int = 1000,
+        now: datetime | None = None,
+        gate: Gate | None = None,
+        kinds: Iterable[Kind] | Kind | None = None,
+        where: Where | None = None,
+    ) -> Context:
+        """Return what to put into the prompt for a question, within a budget of tokens.
+
+        Instructions in force, the profile, the newest turns of the session, and the best hits.
+        With a gate that does not allow memory nothing is read and the context is empty.
+        """
+        limits.text(query, "query")
+        limits.whole(max_tokens, "max_tokens", low=1)
+        gate = gate or Gate()
+        if not gate.memory_allowed:
+            return closed(query, gate)
+        # A line is at least ten tokens, so no more hits than this can fit.
+        k = min(limits.MAX_K, max(10, max_tokens // 10))
+        return pack(
+            query,
+            hits=self.search(query, k=k, kinds=kinds, where=where, now=now),
+            instructions=self.instructions(now=now),
+            profile=dict(self.profile),
+            session=self.messages(last=SESSION_TURNS) if self.session_id else (),
+            gate=gate,
+            max_tokens=max_tokens,
+            threshold=self._memory._weights.threshold,
+            count_tokens=self._memory._count_tokens,
+        )
+
+    def ask(
+        self,
+        question: str,
+        *,
+        max_tokens: int = 1000,
+        now: datetime | None = None,
+        gate: Gate | None = None,
+        on_token: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer a question with a chat model and the memory, and remember both turns.
+
+        `on_token` gets the pieces of the answer as they come. The question is stored before the
+        model is asked, so it is kept whatever happens after.
+
+        Raises:
+            ChatModelNotConfiguredError: no model was given and the environment names none.
+            ChatModelUnavailableError: the model did not answer.
+        """
+        context = self.context(question, max_tokens=max_tokens, now=now, gate=gate)
+        self.add(question, at=now)
+        reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
+        if reply.text.strip():
+            self.add(reply.text, role="assistant", source="assistant", at=now)
+        return Answer(reply.text, context, reply.usage)
+
+    def _views(self, kinds: frozenset[Kind] | None) -> list[View]:
+        views = []
+        for namespace in (self.namespace, *self.read):
+            memories, papers = self._memory._cache.views(namespace)
+            if kinds is None or kinds - {"document"}:
+                views.append(memories)
+            if kinds is None or "document" in kinds:
+                views.append(papers)
+        return [view for view in views if view.alive.any()]
+
+    def _fetch(self, ranked: Sequence[Ranked]) -> dict[tuple[Namespace, int], Record]:
+        keys: dict[Namespace, list[int]] = {}
+        for one in ranked:
+            keys.setdefault(one.namespace, []).append(one.key)
+        return {
+            (namespace, key): record
+            for namespace, wanted in keys.items()
+            for key, record in self._store.fetch(namespace, wanted).items()
+        }
+
+    def _now(self, now: datetime | None = None) -> datetime:
+        return limits.when(self._memory._clock() if now is None else now, "now")
+
+
+def _analyzed(query: str, now: datetime, views: Sequence[View]) -> Query:
+    speakers = set().union(*(view.speakers() for view in views))
+    times = [view.columns["at"] for view in views]
+    span = (
+        limits.from_microseconds(min(int(at.min()) for at in times)),
+        limits.from_microseconds(max(int(at.max()) for at in times)),
+    )
+    return analyze(query, now=now, speakers=speakers, span=span)
+
+
+def _holds(fact: Record, moment: datetime) -> bool:
+    started = fact.valid_from is None or fact.valid_from <= moment
+    return started and (fact.valid_to is None or fact.valid_to > moment)
+
+
+def _fills(fact: Record, slot: str) -> bool:
+    filled = indexing.slots(fact.data or {})
+    return slot in filled or any(one.startswith(f"{slot}.") for one in filled)
+
+
+def _chunk_id(piece: documents.Chunk) -> str:
+    return uuid.uuid5(
+        uuid.NAMESPACE_URL, limits.to_json([piece.source, piece.data, piece.text])
+    ).hex

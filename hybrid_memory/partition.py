@@ -1,0 +1,439 @@
+"""The hot copy of a namespace: vectors, postings and columns in RAM, caught up before each read.
+
+A partition is a cache of the record store. It has two shelves, one for what a user's life is made
+of (messages, facts, events) and one for documents, whose lengths and words would distort the
+statistics of the first. Records without a vector, such as instructions, are on neither.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_memory.filters import MISSING, RECORD_FIELDS, Predicate, metadata_value
+from hybrid_memory.protocols import (
+    Changes,
+    DocumentStore,
+    IndexFactory,
+    IndexRow,
+    RecordStore,
+    Terms,
+    Vector,
+    VectorIndex,
+    Vectors,
+)
+from hybrid_memory.types import KINDS, Kind, Namespace
+from hybrid_memory.words import Postings
+
+NEVER = np.iinfo(np.int64).max  # the microsecond at which what does not expire expires
+_NONE = -1  # the code of an absent name
+_COMPACT_ABOVE = 0.2  # share of dead rows at which a partition is loaded afresh
+_COLUMNS = np.dtype(
+    [
+        ("key", np.int64),
+        ("at", np.int64),
+        ("expires_at", np.int64),
+        ("valid_to", np.int64),
+        ("digest", np.int64),
+        ("importance", np.float32),
+        ("kind", np.int16),
+        ("role", np.int32),
+        ("speaker", np.int32),
+        ("session_id", np.int32),
+        ("source", np.int32),
+    ]
+)
+_NAMED = ("role", "speaker", "session_id", "source")
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Shelf = Literal["memories", "documents"]
+
+
+class _Names:
+    """Gives each distinct string a small number."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def code(self, name: str | None) -> int:
+        if name is None:
+            return _NONE
+        if name not in self._codes:
+            self._codes[name] = len(self.values)
+            self.values.append(name)
+        return self._codes[name]
+
+    def find(self, name: str) -> int | None:
+        return self._codes.get(name)
+
+
+class _Growing:
+    """An array that rows are appended to; a slice handed out before stays as it was."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self._array = np.empty((0, *shape), dtype)
+        self._count = 0
+
+    def append(self, rows: NDArray[Any]) -> NDArray[Any]:
+        needed = self._count + len(rows)
+        if needed > len(self._array):
+            # A first load is exact; afterwards doubling keeps appends cheap.
+            room = needed if not self._count else max(needed, 2 * self._count)
+            array = np.empty((room, *self._array.shape[1:]), self._array.dtype)
+            array[: self._count] = self._array[: self._count]
+            self._array = array
+        self._array[self._count : needed] = rows
+        self._count = needed
+        return self._array[:needed]
+
+    @property
+    def nbytes(self) -> int:
+        return self._array.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a reader sees of a shelf: n rows that nobody changes any more.
+
+    `vectors` is (n, dim), or None where a document store keeps them. `alive` is False for rows
+    that were deleted or replaced.
+    """
+
+    namespace: Namespace
+    shelf: Shelf
+    columns: NDArray[Any]
+    alive: Mask
+    vectors: Vectors | None
+    words: Postings
+    metadata: Sequence[str | None]
+    names: _Names
+    index: VectorIndex | None
+    documents: DocumentStore | None
+
+    def code(self, name: str) -> int | None:
+        """Return the number that a name (a speaker, a session...) has here, if it has one."""
+        return self.names.find(name)
+
+    def speakers(self) -> set[str]:
+        """Return the names of those who said something here."""
+        codes = self.columns["speaker"][self.alive]
+        seen = np.bincount(codes[codes != _NONE])
+        return {self.names.values[code] for code in np.flatnonzero(seen).tolist()}
+
+    def allowed(self, *, now: int, kinds: frozenset[Kind] | None, where: Predicate | None) -> Mask:
+        """Return which rows may be found: alive, in force at `now` (microseconds), as filtered."""
+        columns = self.columns
+        mask: Mask = self.alive & (columns["expires_at"] > now) & (columns["valid_to"] > now)
+        if kinds is not None:
+            mask &= np.isin(columns["kind"], [KINDS.index(kind) for kind in kinds])
+        if where is not None:
+            for row in np.flatnonzero(mask).tolist():
+                mask[row] = where(self._fields(row))
+        return mask
+
+    def _fields(self, row: int) -> Callable[[str], Any]:
+        columns = self.columns[row]
+        metadata: Any = None
+
+        def value(name: str) -> Any:
+            nonlocal metadata
+            if name not in RECORD_FIELDS:
+                if metadata is None:
+                    metadata = json.loads(self.metadata[row] or "{}")
+                return metadata_value(metadata, name)
+            if name == "kind":
+                return KINDS[columns["kind"]]
+            if name in _NAMED:
+                code = int(columns[name])
+                return MISSING if code == _NONE else self.names.values[code]
+            return columns[name].item()
+
+        return value
+
+    def nearest(self, vector: Vector, k: int) -> Rows | None:
+        """Return about k rows near a vector by index or document store; None without either."""
+        if self.documents is not None:
+            keys, _ = self.documents.search(self.namespace, vector, k)
+            rows = np.flatnonzero(self.alive & np.isin(self.columns["key"], keys))
+            return rows.astype(np.int64)
+        if self.index is None:
+            return None
+        # The index knows dead rows and rows newer than this view.
+        rows = self.index.search(vector, 2 * k)
+        rows = rows[rows < len(self.alive)]
+        rows = rows[self.alive[rows]][:k]
+        enough = min(k, int(np.count_nonzero(self.alive)))
+        return rows if len(rows) >= enough else None
+
+    def cosines(self, vector: Vector, rows: Rows | slice) -> NDArray[np.float32]:
+        """Return the cosines of rows with a vector of norm 1."""
+        if self.vectors is None:
+            if self.documents is None:
+                return np.zeros(len(self.columns[rows]), np.float32)
+            return self.documents.cosines(self.namespace, vector, self.columns["key"][rows])
+        cosines: NDArray[np.float32] = self.vectors[rows] @ vector
+        return cosines
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The candidates of one view, with what was measured while finding them.
+
+    `rows`, `cosine` and `bm25` have one entry a candidate; `bm25` is its share, in [0, 1], of
+    what the query asks for (see `Postings.scores`).
+    """
+
+    view: View
+    rows: Rows
+    cosine: NDArray[np.float32]
+    bm25: NDArray[np.float32]
+
+
+class _ShelfState:
+    """The growing side of a shelf; `view` is swapped, never changed."""
+
+    def __init__(
+        self, namespace: Namespace, shelf: Shelf, dim: int, documents: DocumentStore | None
+    ) -> None:
+        self._columns = _Growing((), _COLUMNS)
+        self._vectors = None if documents is not None else _Growing((dim,), np.float32)
+        self._metadata: list[str | None] = []
+        self._metadata_bytes = 0
+        self._indexed = 0
+        self._dim = dim
+        self.view = View(
+            namespace=namespace,
+            shelf=shelf,
+            columns=np.empty(0, _COLUMNS),
+            alive=np.empty(0, np.bool_),
+            vectors=None if documents is not None else np.empty((0, dim), np.float32),
+            words=Postings(),
+            metadata=self._metadata,
+            names=_Names(),
+            index=None,
+            documents=documents,
+        )
+
+    def apply(self, rows: Sequence[IndexRow], removed: Sequence[int]) -> None:
+        old = self.view
+        gone = [*removed, *(row.key for row in rows)] if len(old.alive) else []
+        alive = old.alive
+        if gone:
+            alive = alive & ~np.isin(old.columns["key"], np.array(gone, np.int64))
+        if not rows and alive is old.alive:
+            return
+        names = old.names
+        table = [
+            (
+                row.key,
+                row.at,
+                NEVER if row.expires_at is None else row.expires_at,
+                NEVER if row.valid_to is None else row.valid_to,
+                row.digest,
+                row.importance,
+                KINDS.index(row.kind),
+                names.code(row.role),
+                names.code(row.speaker),
+                names.code(row.session_id),
+                names.code(row.source),
+            )
+            for row in rows
+        ]
+        self._metadata.extend(row.metadata for row in rows)
+        self._metadata_bytes += sum(len(row.metadata) for row in rows if row.metadata)
+        words: list[Terms] = [np.frombuffer(row.terms, np.uint32) for row in rows]
+        self.view = View(
+            namespace=old.namespace,
+            shelf=old.shelf,
+            columns=self._columns.append(np.array(table, _COLUMNS)),
+            alive=np.concatenate([alive, np.ones(len(rows), np.bool_)]),
+            vectors=self._with_vectors(rows),
+            words=old.words.extended(words),
+            metadata=self._metadata,
+            names=names,
+            index=old.index,
+            documents=old.documents,
+        )
+
+    def _with_vectors(self, rows: Sequence[IndexRow]) -> Vectors | None:
+        if self._vectors is None:
+            return None
+        blank = bytes(4 * self._dim)
+        joined = b"".join(row.vector or blank for row in rows)
+        return self._vectors.append(np.frombuffer(joined, np.float32).reshape(-1, self._dim))
+
+    def indexed(self, factory: IndexFactory, above: int) -> None:
+        """Keep an index over the vectors once there are more of them than `above`."""
+        old = self.view
+        if old.vectors is None or len(old.vectors) <= above:
+            return
+        index = old.index or factory(self._dim)
+        if self._indexed < len(old.vectors):
+            index.add(old.vectors[self._indexed :])
+            self._indexed = len(old.vectors)
+        if index is not old.index:
+            values = {name: getattr(old, name) for name in View.__slots__}
+            self.view = View(**(values | {"index": index}))
+
+    @property
+    def dead_share(self) -> float:
+        alive = self.view.alive
+        return 1 - np.count_nonzero(alive) / len(alive) if len(alive) > 1000 else 0.0
+
+    @property
+    def nbytes(self) -> int:
+        vectors = 0 if self._vectors is None else self._vectors.nbytes
+        return self._columns.nbytes + vectors + self.view.words.nbytes + self._metadata_bytes
+
+
+class Partition:
+    """The shelves of one namespace. Thread-safe."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        *,
+        store: RecordStore,
+        dim: int,
+        index: IndexFactory,
+        index_above: int,
+        documents: DocumentStore | None,
+    ) -> None:
+        self._namespace = namespace
+        self._store = store
+        self._dim = dim
+        self._index = index
+        self._index_above = index_above
+        self._documents = documents
+        self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._position = 0
+        self._memories = _ShelfState(self._namespace, "memories", self._dim, None)
+        self._papers = _ShelfState(self._namespace, "documents", self._dim, self._documents)
+        self._documents_position: int | None = None
+
+    def views(self) -> tuple[View, View]:
+        """Return both shelves, memories first, as of the last acknowledged write."""
+        position = self._store.position(self._namespace)
+        with self._lock:
+            if position > self._position:
+                self._catch_up()
+                if max(self._memories.dead_share, self._papers.dead_share) > _COMPACT_ABOVE:
+                    self._clear()
+                    self._catch_up()
+            return self._memories.view, self._papers.view
+
+    def _catch_up(self) -> None:
+        rows: list[IndexRow] = []
+        removed: list[int] = []
+        position = self._position
+        reading = self._store.changes(
+            self._namespace,
+            since=position,
+            with_document_vectors=self._documents is None,
+        )
+        for changes in reading:
+            position = changes.position
+            rows += changes.rows
+            removed += changes.removed
+        # What has no vector (instructions, system messages) is not ranked.
+        memories = [row for row in rows if row.kind != "document" and row.vector is not None]
+        papers = [row for row in rows if row.kind == "document"]
+        # An update may have moved a record from one shelf to the other.
+        self._memories.apply(memories, [*removed, *(row.key for row in papers)])
+        self._papers.apply(papers, [*removed, *(row.key for row in memories)])
+        for shelf in (self._memories, self._papers):
+            shelf.indexed(self._index, self._index_above)
+        if self._documents is not None:
+            self._fill(self._documents, position)
+        self._position = position
+
+    def _fill(self, documents: DocumentStore, position: int) -> None:
+        """Bring the document store, which outlives this process, up to the records."""
+        since = self._documents_position
+        if since is None:
+            since = documents.position(self._namespace)
+        if since > position:  # of another or an older record store: derived, so start afresh
+            documents.drop(self._namespace)
+            since = 0
+        if since < position and (since or len(self._papers.view.alive)):
+            for changes in self._store.changes(self._namespace, since=since):
+                _apply_documents(documents, self._namespace, changes, since, self._dim)
+            empty = np.empty(0, np.int64)
+            documents.apply(
+                self._namespace,
+                keys=empty,
+                vectors=np.empty((0, self._dim), np.float32),
+                removed=empty,
+                position=position,
+            )
+        self._documents_position = position
+
+    @property
+    def nbytes(self) -> int:
+        """The size in RAM in bytes, about."""
+        return self._memories.nbytes + self._papers.nbytes
+
+
+def _apply_documents(
+    documents: DocumentStore, namespace: Namespace, changes: Changes, position: int, dim: int
+) -> None:
+    papers = [row for row in changes.rows if row.kind == "document" and row.vector]
+    if not papers and not changes.removed:
+        return
+    joined = b"".join(row.vector or b"" for row in papers)
+    documents.apply(
+        namespace,
+        keys=np.array([row.key for row in papers], np.int64),
+        vectors=np.frombuffer(joined, np.float32).reshape(-1, dim),
+        removed=np.array(changes.removed, np.int64),
+        position=position,  # raised only when all slices are in
+    )
+
+
+class PartitionCache:
+    """The partitions in use, least recently used out first once they pass a size in bytes."""
+
+    def __init__(self, make: Callable[[Namespace], Partition], *, max_bytes: int) -> None:
+        self._make = make
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._partitions: OrderedDict[Namespace, Partition] = OrderedDict()
+        self._sizes: dict[Namespace, int] = {}
+        self._bytes = 0
+
+    def views(self, namespace: Namespace) -> tuple[View, View]:
+        """Return the caught-up shelves of a namespace."""
+        with self._lock:
+            partition = self._partitions.get(namespace)
+            if partition is None:
+                partition = self._partitions[namespace] = self._make(namespace)
+            self._partitions.move_to_end(namespace)
+        views = partition.views()
+        with self._lock:
+            if namespace in self._partitions:
+                size = partition.nbytes
+                self._bytes += size - self._sizes.get(namespace, 0)
+                self._sizes[namespace] = size
+            while len(self._partitions) > 1 and self._bytes > self._max_bytes:
+                oldest, _ = self._partitions.popitem(last=False)
+                self._bytes -= self._sizes.pop(oldest, 0)
+        return views
+
+    def clear(self) -> None:
+        """Forget all partitions."""
+        with self._lock:
+            self._partitions.clear()
+            self._sizes.clear()
+            self._bytes = 0

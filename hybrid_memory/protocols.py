@@ -1,0 +1,250 @@
+"""Every seam of the library: what a part must do to be put in the place of ours.
+
+Objects are passed in; nothing is looked up by name. For each seam `hybrid_memory.testing` has a
+fake and a conformance suite to subclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_memory.types import Completion, Kind, Message, Namespace, Record, Stats
+
+Vector: TypeAlias = NDArray[np.float32]  # (dim,)
+Vectors: TypeAlias = NDArray[np.float32]  # (n, dim)
+Keys: TypeAlias = NDArray[np.int64]  # (n,), the store's own numbers of records
+Terms: TypeAlias = NDArray[np.uint32]  # (n,), codes of words, see `words.py`
+Clock: TypeAlias = Callable[[], datetime]  # an aware datetime
+TokenCounter: TypeAlias = Callable[[str], int]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of norm 1. Thread-safe; the same text gives the same vector."""
+
+    @property
+    def name(self) -> str:
+        """What identifies the vector space: another model, pooling or prefix, another name."""
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the vectors."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a (len(texts), dim) float32 array whose rows have norm 1."""
+
+    def embed_query(self, text: str) -> Vector:
+        """Return the (dim,) vector of a question, in the space of `embed`."""
+
+
+class ChatModel(Protocol):
+    """Answers a conversation."""
+
+    def complete(
+        self, messages: Sequence[Message], *, on_token: Callable[[str], None] | None = None
+    ) -> Completion:
+        """Return the model's reply; with `on_token`, hand over its pieces as they come.
+
+        Raises:
+            ChatModelNotConfiguredError: a key or a setting is missing; the message names it.
+            ChatModelUnavailableError: no answer after retries.
+        """
+
+
+class VectorIndex(Protocol):
+    """Finds near vectors among many. A cache: built from a partition, thrown away with it."""
+
+    def add(self, vectors: Vectors) -> None:
+        """Append (n, dim) vectors of norm 1; rows are numbered from 0 in the order added."""
+
+    def search(self, vector: Vector, k: int) -> NDArray[np.int64]:
+        """Return up to k distinct row numbers, nearest first, never -1."""
+
+
+IndexFactory: TypeAlias = Callable[[int], VectorIndex]  # dim -> an empty index
+
+
+class DocumentStore(Protocol):
+    """Keeps the vectors of documents outside of the process, one collection a namespace.
+
+    It is derived from the records and may be thrown away: `position` is the operation up to which
+    it has been filled, 0 for a new one.
+    """
+
+    def position(self, namespace: Namespace) -> int:
+        """Return the last `position` that was applied to this namespace, or 0."""
+
+    def apply(
+        self, namespace: Namespace, *, keys: Keys, vectors: Vectors, removed: Keys, position: int
+    ) -> None:
+        """Add or replace (n, dim) vectors by key, remove others, then remember the position.
+
+        Repeating a call changes nothing. Unknown keys in `removed` are fine.
+        """
+
+    def search(
+        self, namespace: Namespace, vector: Vector, k: int
+    ) -> tuple[Keys, NDArray[np.float32]]:
+        """Return up to k keys and their cosines, best first."""
+
+    def cosines(self, namespace: Namespace, vector: Vector, keys: Keys) -> NDArray[np.float32]:
+        """Return the (len(keys),) cosines of given keys; 0 for unknown ones."""
+
+    def drop(self, namespace: Namespace) -> None:
+        """Remove all of a namespace; its position is 0 again."""
+
+    def close(self) -> None:
+        """Release what is held."""
+
+
+class DocumentSplitter(Protocol):
+    """Cuts a text into chunks that an embedder can read whole."""
+
+    def split(self, text: str, *, markdown: bool = False) -> list[tuple[int, str]]:
+        """Return (offset in characters, chunk), in order; every chunk stands in the text."""
+
+
+class DocumentReader(Protocol):
+    """Reads the text of a file format."""
+
+    def read(self, path: Path) -> list[str]:
+        """Return the text page by page; an unpaged format is one page.
+
+        Raises:
+            DocumentError: the file cannot be read as this format.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record about to be stored, with what it will be found by.
+
+    `vector` is None for kinds that are not ranked. `digest` is equal for equal texts of the same
+    author. `at_given` tells whether the caller chose `record.at`, so that a repeated call without
+    a time is still the same call.
+    """
+
+    record: Record
+    vector: Vector | None
+    terms: Terms
+    digest: int
+    at_given: bool = True
+
+
+class IndexRow(NamedTuple):
+    """What a partition keeps of a record: its key, columns, vector and words; not its text.
+
+    Times are microseconds since 1970 UTC; `metadata` is JSON, or None where empty.
+    """
+
+    key: int
+    kind: Kind
+    role: str
+    speaker: str | None
+    session_id: str | None
+    source: str
+    at: int
+    expires_at: int | None
+    valid_to: int | None
+    importance: float
+    metadata: str | None
+    vector: bytes | None
+    terms: bytes
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A slice of what happened to a namespace: rows to add or replace, keys to remove.
+
+    `position` is the same in every slice of one read.
+    """
+
+    position: int
+    rows: Sequence[IndexRow]
+    removed: Sequence[int] = ()
+
+
+class RecordStore(Protocol):
+    """The one truth: records, profiles and the sequence of what happened to each namespace.
+
+    Thread-safe; several processes may share a store. A write is durable when it returns and is
+    one transaction: all of it or nothing. Every change of a namespace raises its position.
+    """
+
+    def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
+        """Store the drafts and return the records as stored, in order.
+
+        An id that is there with the same content is left as it is and returned as stored.
+
+        Raises:
+            ConflictError: an id is there with other content; nothing is stored.
+        """
+
+    def update(
+        self,
+        namespace: Namespace,
+        draft: Draft,
+        *,
+        expected_version: int | None = None,
+    ) -> Record:
+        """Replace the record of the draft's id; its version rises by one.
+
+        Raises:
+            NotFoundError: no such record.
+            ConflictError: it is at another version than expected.
+        """
+
+    def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
+        """Delete what is there and return how many records that was."""
+
+    def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
+        """Return the records that are there, in the order of the ids."""
+
+    def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:
+        """Return the records of these keys that are there."""
+
+    def newest(
+        self,
+        namespace: Namespace,
+        *,
+        kinds: Sequence[Kind],
+        session_id: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[Record, None, None]:
+        """Yield records, latest stored first; at most `limit` are read."""
+
+    def position(self, namespace: Namespace) -> int:
+        """Return the number of the last change of a namespace; 0 if it has none."""
+
+    def changes(
+        self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
+    ) -> Generator[Changes, None, None]:
+        """Yield all changes after a position, as one consistent view, in slices, by key."""
+
+    def stats(self, namespace: Namespace) -> Stats:
+        """Return the counts of a namespace."""
+
+    def profile(self, namespace: Namespace) -> dict[str, Any]:
+        """Return all keys and values of a profile, by key."""
+
+    def set_profile(self, namespace: Namespace, values: Mapping[str, Any]) -> None:
+        """Set these keys."""
+
+    def delete_profile(self, namespace: Namespace, key: str) -> bool:
+        """Remove a key and tell whether it was there."""
+
+    def space(self) -> tuple[str, int] | None:
+        """Return the name and dimension of the vector space of this store, if it has one."""
+
+    def set_space(self, name: str, dim: int) -> tuple[str, int]:
+        """Declare the vector space unless there is one, and return the one in force."""
+
+    def close(self) -> None:
+        """Release what is held. A second call does nothing."""

@@ -1,0 +1,162 @@
+"""The values that flow through the library. All are immutable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, get_args
+
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+Namespace: TypeAlias = tuple[str, ...]
+Kind: TypeAlias = Literal["message", "fact", "event", "instruction", "document"]
+Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
+Message: TypeAlias = Mapping[str, Any]  # a chat message in the form of the OpenAI API
+Where: TypeAlias = Mapping[str, Any]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ROLES: tuple[Role, ...] = get_args(Role)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One remembered thing.
+
+    `at` is when it happened, `created_at` when it was stored; both are aware. `data` is its
+    structured form (a fact's slots, a message's tool calls, a chunk's position). `importance` is
+    in [0, 1]. `valid_from`, `valid_to` and `superseded_by` are for facts.
+    """
+
+    id: str
+    namespace: Namespace
+    kind: Kind
+    text: str
+    at: datetime
+    created_at: datetime
+    role: Role = "user"
+    speaker: str | None = None
+    session_id: str | None = None
+    source: str = "user"
+    importance: float = 0.5
+    metadata: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    data: Mapping[str, Any] | None = None
+    version: int = 1
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    superseded_by: str | None = None
+    expires_at: datetime | None = None
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the turn as a chat message, with the tool calls it was stored with."""
+        message: dict[str, Any] = {"role": self.role, "content": self.text}
+        if self.data and "message" in self.data:
+            message |= self.data["message"]
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record found: its rank from 1, its score in [0, 1], and the signals that add up to it.
+
+    `duplicates` counts older records of the same text that were left out in favour of this one.
+    """
+
+    record: Record
+    score: float
+    rank: int
+    signals: Mapping[str, float]
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of time, `start` included and `end` not, that a query speaks of."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a question asks for: the text the encoder gets, its words, names and dates.
+
+    `dense_text` is the question without the names of known speakers. `words` are the stems of
+    its content words and `terms` the same as codes (see `words.py`). `speaker` is the one speaker
+    it names, if it names exactly one.
+    """
+
+    text: str
+    dense_text: str
+    words: tuple[str, ...]
+    terms: tuple[int, ...]
+    now: datetime
+    speaker: str | None = None
+    windows: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether memory may be used at all, and whether the answer must rest on it."""
+
+    memory_allowed: bool = True
+    memory_reasoning_required: bool = False
+
+    @classmethod
+    def from_json(cls, source: str | Mapping[str, Any]) -> Gate:
+        """Read `{"memory_allowed": true, "memory_reasoning_required": false}`.
+
+        Raises:
+            InvalidInputError: not an object, an unknown key, or a value that is not a boolean.
+        """
+        from hybrid_memory.errors import InvalidInputError
+
+        try:
+            values = json.loads(source) if isinstance(source, str) else dict(source)
+        except (json.JSONDecodeError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"gate is not a JSON object: {error}") from error
+        names = cls.__dataclass_fields__
+        if not isinstance(values, dict):
+            raise InvalidInputError(f"gate must be a JSON object, not {type(values).__name__}")
+        for key, value in values.items():
+            if key not in names:
+                raise InvalidInputError(f"gate has no setting {key!r}; it has {', '.join(names)}")
+            if not isinstance(value, bool):
+                raise InvalidInputError(f"gate setting {key!r} must be true or false: {value!r}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, as the chat model counted them (0 where it did not say)."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a chat model returned."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a scope's own namespace holds. `bytes` counts texts, vectors and derived columns."""
+
+    namespace: Namespace
+    records: Mapping[str, int]
+    profile_keys: int
+    sessions: int
+    bytes: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+    @property
+    def total(self) -> int:
+        """The number of records of all kinds."""
+        return sum(self.records.values())

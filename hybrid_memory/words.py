@@ -1,0 +1,187 @@
+"""Words of a text, and BM25 over them: the half of recall that knows names and rare words.
+
+Writing and reading share this module, so that both cut a text in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_memory.backends.stemmer import stem
+from hybrid_memory.protocols import Terms
+
+K1 = 0.9  # BM25 saturation and length normalisation, best on chats with long turns
+B = 0.75
+MAX_QUERY_TERMS = 32
+
+# An ordinary English list plus question words and auxiliaries; negations stay words.
+STOP_WORDS = frozenset(
+    """
+    a about above again all also am an and any are aren as at be because been being below
+    between both but by can could couldn did didn do does doesn doing don done down during each
+    else every few for from further get go got had hadn has hasn have haven having he her here
+    hers herself him himself his how i if in into is isn it its itself just kind let ll long m
+    many me might mine more most much must mustn my myself of off often on one only onto or
+    other ought our ours ourselves out over own per please quite rather re really s said same
+    say shall shan she should shouldn since so some such t tell than that the their theirs them
+    themselves then there these they thing this those though through to too type under until up
+    upon us ve very was wasn we well were weren what whatever when where whether which while who
+    whom whose why will with within won would wouldn yes yet you your yours yourself yourselves
+    """.split()  # noqa: SIM905  # a list of 150 lines reads worse
+)
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+
+
+def content_words(text: str) -> list[str]:
+    """Return the stems of a text's words, in order, without stop words.
+
+    A word is a run of letters and digits in lower case; what follows an apostrophe is dropped.
+    Runs of scripts without spaces (Chinese, Japanese, Thai...) become pairs of characters. A text
+    of stop words only keeps them all, so that "The Who" can still be found.
+    """
+    words = [word.partition("'")[0].partition("’")[0] for word in _WORD.findall(text.lower())]
+    kept = [word for word in words if word not in STOP_WORDS] or words
+    return [part for word in kept for part in _parts(word)]
+
+
+def terms(text: str) -> Terms:
+    """Return the codes of `content_words`, (n,) uint32, in order, repetitions included."""
+    return encode(content_words(text))
+
+
+def encode(stems: Iterable[str]) -> Terms:
+    """Return a code for each stem: its CRC-32.
+
+    Two words of one namespace share a code about once in 4e9 pairs, which costs a ranking, not
+    a record.
+    """
+    return np.fromiter((_code(stem) for stem in stems), dtype=np.uint32)
+
+
+@lru_cache(maxsize=65536)
+def _code(stem: str) -> int:
+    return zlib.crc32(stem.encode())
+
+
+@lru_cache(maxsize=65536)
+def _parts(word: str) -> tuple[str, ...]:
+    if _UNSPACED.search(word):
+        return tuple(word[i : i + 2] for i in range(max(1, len(word) - 1)))
+    return (stem(word),)
+
+
+class Postings:
+    """BM25 over the rows of one partition, appended to and never changed in place.
+
+    Rows are numbered from 0 in the order added. Statistics (number of rows, document
+    frequencies, mean length) are those of the rows alive at the time of the query, so a deleted
+    row leaves no trace in a score.
+    """
+
+    _MERGE_AT = 4096  # new postings that are looked through one by one before they are sorted in
+
+    def __init__(self) -> None:
+        self._codes = np.empty(0, np.uint32)  # sorted, distinct
+        self._starts = np.zeros(1, np.int64)  # of each code's slice in the two below
+        self._rows = np.empty(0, np.int32)
+        self._counts = np.empty(0, np.float32)
+        self._fresh: dict[int, list[tuple[int, int]]] = {}
+        self._fresh_size = 0
+        self.lengths = np.empty(0, np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes, about."""
+        sorted_in = self._codes.nbytes + self._starts.nbytes + self._rows.nbytes
+        return sorted_in + self._counts.nbytes + self.lengths.nbytes + 120 * self._fresh_size
+
+    def extended(self, documents: Sequence[Terms]) -> Postings:
+        """Return postings with these documents as further rows; readers of the old keep it."""
+        first = len(self.lengths)
+        grown = Postings()
+        grown.lengths = np.concatenate(
+            [self.lengths, np.array([len(document) for document in documents], np.float32)]
+        )
+        size = sum(len(document) for document in documents)
+        if self._fresh_size + size > self._MERGE_AT:
+            grown._sort_in(self, documents, first)
+            return grown
+        grown._codes, grown._starts = self._codes, self._starts
+        grown._rows, grown._counts = self._rows, self._counts
+        grown._fresh = dict(self._fresh)
+        grown._fresh_size = self._fresh_size + size
+        for row, document in enumerate(documents, first):
+            codes, counts = np.unique(document, return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                grown._fresh[code] = [*grown._fresh.get(code, ()), (row, count)]
+        return grown
+
+    def _sort_in(self, old: Postings, documents: Sequence[Terms], first: int) -> None:
+        fresh = [(code, *posting) for code, found in old._fresh.items() for posting in found]
+        table = np.array(fresh, np.int64).reshape(-1, 3)
+        lengths = [len(document) for document in documents]
+        new_codes = np.concatenate([np.empty(0, np.uint32), *documents]).astype(np.int64)
+        new_rows = np.repeat(np.arange(first, first + len(documents)), lengths)
+        # One number a (code, row) pair: sorting it groups by code, then by row.
+        pairs, counts = np.unique((new_codes << 32) | new_rows, return_counts=True)
+        codes = np.concatenate(
+            [np.repeat(old._codes, np.diff(old._starts)).astype(np.int64), table[:, 0], pairs >> 32]
+        )
+        rows = np.concatenate([old._rows, table[:, 1], pairs & 0xFFFFFFFF])
+        counts = np.concatenate([old._counts, table[:, 2], counts])
+        order = np.lexsort((rows, codes))
+        codes = codes[order]
+        heads = np.flatnonzero(np.diff(codes, prepend=-1))
+        self._codes = codes[heads].astype(np.uint32)
+        self._starts = np.append(heads, len(codes))
+        self._rows = rows[order].astype(np.int32)
+        self._counts = counts[order].astype(np.float32)
+
+    def _find(self, code: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        rows, counts = self._rows[:0], self._counts[:0]
+        at = int(np.searchsorted(self._codes, code))
+        if at < len(self._codes) and self._codes[at] == code:
+            span = slice(self._starts[at], self._starts[at + 1])
+            rows, counts = self._rows[span], self._counts[span]
+        if fresh := self._fresh.get(code):
+            more = np.array(fresh, np.int32)
+            rows = np.concatenate([rows, more[:, 0]])
+            counts = np.concatenate([counts, more[:, 1].astype(np.float32)])
+        return rows, counts
+
+    def scores(self, query: Iterable[int], alive: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return each row's share of what the query asks for, (rows,) in [0, 1].
+
+        The share is BM25 divided by the most that a row could get: (k1 + 1) times the sum of the
+        idf of the query's distinct terms, a term that no row has counting as the rarest. So a
+        worthless best row stays near 0, which dividing by the best row's score would hide.
+
+        Source of BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009.
+        """
+        total = np.zeros(len(self.lengths), np.float32)
+        count = int(np.count_nonzero(alive))
+        found = []
+        for code in set(query):
+            rows, counts = self._find(code)
+            mask = alive[rows]
+            found.append((rows[mask], counts[mask]))
+        # The rarest terms say most; a pasted page must not cost more than a question.
+        found.sort(key=lambda posting: len(posting[0]))
+        if not found or not count:
+            return total
+        mean = float(self.lengths[alive].mean()) or 1.0
+        limit = 0.0
+        for rows, counts in found[:MAX_QUERY_TERMS]:
+            idf = float(np.log1p((count - len(rows) + 0.5) / (len(rows) + 0.5)))
+            limit += (K1 + 1) * idf
+            norm = K1 * (1 - B + B * self.lengths[rows] / mean)
+            total[rows] += idf * (K1 + 1) * counts / (counts + norm)
+        return np.minimum(total / limit, 1) if limit else total
