@@ -63,14 +63,14 @@ def drafts(
 
 
 def fact_text(data: Mapping[str, Any]) -> str:
-    """Return a fact's data as words: `user preference: language like: Rust`."""
+    """Return a fact's data as words, `user preference: language like: Rust`; empty without values."""
     parts = [
         f"{_plain(key)}: {', '.join(_values(value))}"
         for key, value in data.items()
         if key != "intent" and _values(value)
     ]
     intent = [_plain(str(data["intent"]))] if data.get("intent") else []
-    return ": ".join([*intent, "; ".join(parts)]) if parts else "".join(intent)
+    return ": ".join([*intent, "; ".join(parts)]) if parts else ""
 
 
 def slots(data: Mapping[str, Any]) -> list[str]:

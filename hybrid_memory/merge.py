@@ -157,5 +157,5 @@ def _diverse(
         gain = relevance - (1 - mmr_lambda) * likeness
         gain[taken] = -np.inf
         taken.append(int(gain.argmax()))
-        likeness = np.maximum(likeness, matrix @ matrix[taken[-1]])
+        likeness = np.maximum(likeness, np.vecdot(matrix, matrix[taken[-1]]))
     return [chosen[i] for i in taken]

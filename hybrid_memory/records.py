@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from hybrid_memory import limits
-from hybrid_memory.errors import InvalidInputError
+from hybrid_memory.errors import InvalidInputError, SourceError
 from hybrid_memory.types import Namespace, Record
+
+AUTHORITIES = ("user", "developer")  # who may give instructions: what is read elsewhere is data
 
 
 class Item(TypedDict, total=False):
@@ -67,6 +69,11 @@ def record(
             f"an item takes {', '.join(Item.__annotations__)}"
         )
     kind = limits.kind(values.get("kind", "message"))
+    source = limits.label(values.get("source", "user"), "source")
+    if kind == "instruction" and source not in AUTHORITIES:
+        raise SourceError(
+            f"source {source!r} may not give instructions; only {' and '.join(AUTHORITIES)} may"
+        )
     at = limits.optional_when(values.get("at"), "at") or now + timedelta(microseconds=number)
     valid_from = limits.optional_when(values.get("valid_from"), "valid_from")
     valid_to = limits.optional_when(values.get("valid_to"), "valid_to")
@@ -89,7 +96,7 @@ def record(
         role=limits.role(values.get("role", "user")),
         speaker=limits.optional_label(values.get("speaker"), "speaker"),
         session_id=limits.optional_label(values.get("session_id", session_id), "session_id"),
-        source=limits.label(values.get("source", "user"), "source"),
+        source=source,
         importance=limits.fraction(values.get("importance", 0.5), "importance"),
         metadata=metadata or {},
         data=data,

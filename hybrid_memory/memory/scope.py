@@ -14,7 +14,7 @@ import numpy as np
 
 from hybrid_memory import documents, indexing, limits, records, turns
 from hybrid_memory.analyze import analyze
-from hybrid_memory.errors import InvalidInputError, NotFoundError, SourceError
+from hybrid_memory.errors import InvalidInputError, NotFoundError
 from hybrid_memory.filters import compile_where
 from hybrid_memory.gather import WIDTH, gather
 from hybrid_memory.memory.profile import Profile
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from hybrid_memory.memory.engine import HybridMemory
 
 SESSION_TURNS = 6  # the newest turns that a context may show
-AUTHORITIES = ("user", "developer")  # who may give instructions
 _CHUNKS_AT_ONCE = 64  # chunks of documents that are encoded and committed together
 
 
@@ -199,10 +198,6 @@ class Scope:
             SourceError: the source is neither `user` nor `developer`: what a document or a tool
                 says is data and never an order.
         """
-        if source not in AUTHORITIES:
-            raise SourceError(
-                f"source {source!r} may not give instructions; only {' and '.join(AUTHORITIES)} may"
-            )
         limits.whole(priority, "priority", low=-1000, high=1000)
         return self.add(
             text,

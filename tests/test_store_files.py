@@ -1,0 +1,206 @@
+"""The store as a directory: its files, its modes, its refusals, other processes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_memory import HybridMemory
+from hybrid_memory.backends.sql import SQLRecordStore
+from hybrid_memory.errors import (
+    ClosedError,
+    SchemaVersionError,
+    StoreCorruptError,
+    StorePathError,
+)
+from hybrid_memory.testing import HashEmbedder
+
+
+def opened(path: Path) -> HybridMemory:
+    return HybridMemory.open(path, embedder=HashEmbedder())
+
+
+def test_the_directory_is_made_and_is_its_owners_alone(tmp_path: Path) -> None:
+    with opened(tmp_path / "a" / "b") as memory:
+        memory.scope(user_id="ana").add("tea")
+
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "a" / "b" / "memory.db").stat().st_mode) == 0o600
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "memory").write_text("hello")
+
+    with pytest.raises(StorePathError, match="is a file"):
+        opened(tmp_path / "memory")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "memory.db").write_bytes(b"not a database " * 100)
+
+    with pytest.raises(StoreCorruptError, match=r"memory\.db"):
+        opened(tmp_path)
+
+    assert (tmp_path / "memory.db").read_bytes().startswith(b"not a database")
+
+
+def test_a_newer_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with sqlite3.connect(tmp_path / "memory.db") as database:
+        database.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(SchemaVersionError, match=r"schema 99.*upgrade"):
+        opened(tmp_path)
+
+
+_READ_ONLY = """
+import os, sys
+from hybrid_memory.backends.sql import SQLRecordStore
+from hybrid_memory.errors import StorePathError
+if os.getuid() == 0:
+    os.setuid(65534)  # root may write everywhere
+try:
+    SQLRecordStore.open(sys.argv[1])
+except StorePathError as error:
+    print(error)
+"""
+
+
+def test_a_read_only_directory_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    for parent in [tmp_path, *tmp_path.parents[:-1]]:
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(parent.stat().st_mode | 0o055)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_ONLY, str(locked)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert "cannot be written" in done.stdout
+    assert list(locked.iterdir()) == []
+
+
+def test_a_commit_is_flushed_to_the_device_by_default(tmp_path: Path) -> None:
+    store = SQLRecordStore.open(tmp_path)
+
+    with store._writing() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "secure_delete", "busy_timeout")
+        }
+
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "secure_delete": 1,
+        "busy_timeout": 30000,
+    }
+    store.close()
+
+
+def test_the_reading_side_cannot_write(tmp_path: Path) -> None:
+    store = SQLRecordStore.open(tmp_path)
+
+    with pytest.raises(StorePathError), store._reading() as connection:
+        connection.exec_driver_sql("DELETE FROM records")
+
+    store.close()
+
+
+def test_a_damaged_row_is_refused_by_name(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        memory.scope(user_id="ana").add("The code is 4711.", id="code")
+    with sqlite3.connect(tmp_path / "memory.db") as database:
+        database.execute("UPDATE records SET text = 'The code is 4712.'")
+
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        for reading in (lambda: ana.get("code"), lambda: ana.search("code"), ana.messages):
+            with pytest.raises(StoreCorruptError, match="'code'") as caught:
+                reading()
+            assert "4712" not in str(caught.value)
+
+
+def test_after_close_every_call_says_so(tmp_path: Path) -> None:
+    memory = opened(tmp_path)
+    ana = memory.scope(user_id="ana")
+    memory.close()
+    memory.close()
+
+    for call in (lambda: ana.add("tea"), lambda: ana.search("tea"), ana.messages, ana.stats):
+        with pytest.raises(ClosedError):
+            call()
+
+
+_WORKER = """
+import sys
+from hybrid_memory import HybridMemory
+from hybrid_memory.testing import HashEmbedder
+path, worker = sys.argv[1:]
+with HybridMemory.open(path, embedder=HashEmbedder()) as memory:
+    ana = memory.scope(user_id="ana", session_id=worker)
+    for turn in range(25):
+        record = ana.add(f"worker {worker} turn {turn}", id=f"{worker}-{turn}")
+        assert ana.search(f"worker {worker} turn {turn}", k=30)
+        assert record in ana.messages(last=1)
+print("done")
+"""
+
+
+def test_processes_that_open_a_new_store_at_once_lose_nothing(tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(tmp_path / "memory"), str(number)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for number in range(4)
+    ]
+    outputs = [worker.communicate(timeout=120)[0] for worker in workers]
+
+    assert outputs == ["done\n"] * 4
+    with opened(tmp_path / "memory") as memory:
+        assert memory.scope(user_id="ana").stats().total == 100
+
+
+def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("before", id="before")
+
+        child = os.fork()
+        if child == 0:
+            try:
+                ana.add("from the child", id="child")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        ana.add("after", id="after")
+
+        assert [turn.id for turn in ana.messages()] == ["before", "child", "after"]
+
+
+def test_errors_of_the_database_hold_no_text(tmp_path: Path) -> None:
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("one")
+        with sqlite3.connect(tmp_path / "memory.db") as database:
+            database.execute("DROP TABLE records")
+
+        with pytest.raises(Exception, match=r"memory\.db") as caught:
+            ana.add("my secret is 4711")
+
+    assert "4711" not in str(caught.value)
+    assert caught.value.__suppress_context__
