@@ -64,6 +64,10 @@ class EmbedderMismatchError(HybridMemoryError):
     """The store was written in another vector space than the embedder's."""
 
 
+class EmbedderUnavailableError(HybridMemoryError):
+    """The embeddings server could not be reached, or refused, after retries."""
+
+
 class ClosedError(HybridMemoryError):
     """The memory was closed."""
 

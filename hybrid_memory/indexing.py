@@ -63,7 +63,7 @@ def drafts(
 
 
 def fact_text(data: Mapping[str, Any]) -> str:
-    """Return a fact's data as words, `user preference: language like: Rust`; empty without values."""
+    """Return the words of a fact, `user preference: language like: Rust`; empty without values."""
     parts = [
         f"{_plain(key)}: {', '.join(_values(value))}"
         for key, value in data.items()

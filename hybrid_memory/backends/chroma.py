@@ -1,0 +1,243 @@
+"""Keeps the vectors of documents in Chroma, embedded or on a server, one collection a namespace."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_memory.errors import (
+    ClosedError,
+    DimensionMismatchError,
+    HybridMemoryError,
+    InvalidInputError,
+    MissingExtraError,
+    StoreError,
+    StorePathError,
+    VectorError,
+)
+from hybrid_memory.limits import to_json
+from hybrid_memory.protocols import Keys, Vector
+from hybrid_memory.types import Namespace
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+
+
+class ChromaDocumentStore:
+    """A DocumentStore in a Chroma directory (`path`), or behind any Chroma client (`client`).
+
+    Chroma gets keys and vectors, never a text, so a deletion leaves no word behind. Its files do
+    keep the vectors of what was deleted or dropped, and a vector confirms a guessed text: to be
+    rid of them delete the whole directory, which is filled again from the records. A directory
+    belongs to one process; several share a server through `client=chromadb.HttpClient(...)`.
+    Stores that share a Chroma database need a `prefix` each.
+
+    Raises:
+        MissingExtraError: chromadb is not installed.
+        StorePathError: the path cannot hold a database.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        *,
+        client: ClientAPI | None = None,
+        prefix: str = "hybrid-memory",
+    ) -> None:
+        if (path is None) == (client is None):
+            raise InvalidInputError("ChromaDocumentStore takes either a path or a client=")
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}", prefix):
+            raise InvalidInputError(
+                f"prefix must be 1 to 64 letters, digits, '_' and '-', not {prefix!r}"
+            )
+        if find_spec("chromadb") is None:
+            raise MissingExtraError(
+                'ChromaDocumentStore needs chromadb: pip install "hybrid-rag-memory[chroma]" '
+                '(from a checkout: pip install ".[chroma]")'
+            )
+        self._prefix = prefix
+        self._owned = client is None
+        self._client: Any = _open(Path(path)) if path is not None else client
+        self._where = str(path) if path is not None else _address(client)
+        self._batch: int | None = None
+        self._closed = False
+
+    def position(self, namespace: Namespace) -> int:
+        """Return the last `position` that was applied to this namespace, or 0."""
+        with self._faults():
+            collection = self._find(namespace)
+            return 0 if collection is None else int(_notes(collection).get("position", 0))
+
+    def apply(
+        self,
+        namespace: Namespace,
+        *,
+        keys: Keys,
+        vectors: NDArray[np.float32],
+        removed: Keys,
+        position: int,
+    ) -> None:
+        """Add or replace (n, dim) vectors by key, remove others, then remember the position.
+
+        Repeating a call changes nothing, so a call that broke off halfway can be repeated.
+
+        Raises:
+            DimensionMismatchError: the namespace holds vectors of another dimension.
+            StoreError: Chroma failed or cannot be reached; the position has not moved.
+        """
+        if len(keys) and (vectors.ndim != 2 or len(vectors) != len(keys)):
+            raise VectorError(f"{len(keys)} keys cannot have an array of shape {vectors.shape}")
+        with self._faults():
+            collection = self._find(namespace)
+            if collection is None:
+                collection = self._make(namespace)
+            notes = dict(_notes(collection))
+            if len(keys):
+                self._check(notes, vectors.shape[1])
+                notes["dim"] = vectors.shape[1]
+            for part in self._parts(len(removed)):
+                collection.delete(ids=_ids(removed[part]))
+            for part in self._parts(len(keys)):
+                collection.upsert(ids=_ids(keys[part]), embeddings=vectors[part])
+            # Last, so that a position is never ahead of the data.
+            collection.modify(metadata=notes | {"position": int(position)})
+
+    def search(
+        self, namespace: Namespace, vector: Vector, k: int
+    ) -> tuple[Keys, NDArray[np.float32]]:
+        """Return up to k keys and their cosines, best first."""
+        nothing = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        with self._faults():
+            collection = self._find(namespace)
+            if collection is None or k <= 0:
+                return nothing
+            self._check(_notes(collection), len(vector))
+            found = collection.query(
+                query_embeddings=[vector], n_results=int(k), include=["distances"]
+            )
+        if not found["ids"][0]:
+            return nothing
+        cosines = 1 - np.array((found["distances"] or [[]])[0], dtype=np.float32)
+        return np.array([int(id_) for id_ in found["ids"][0]], dtype=np.int64), cosines
+
+    def cosines(self, namespace: Namespace, vector: Vector, keys: Keys) -> NDArray[np.float32]:
+        """Return the (len(keys),) cosines of given keys; 0 for unknown ones."""
+        cosines: dict[int, float] = {}
+        wanted = np.unique(keys)
+        with self._faults():
+            collection = self._find(namespace)
+            if collection is not None:
+                self._check(_notes(collection), len(vector))
+                for part in self._parts(len(wanted)):
+                    found = collection.get(ids=_ids(wanted[part]), include=["embeddings"])
+                    if found["ids"]:
+                        products = np.asarray(found["embeddings"], dtype=np.float32) @ vector
+                        cosines |= zip(map(int, found["ids"]), products.tolist(), strict=True)
+        return np.array([cosines.get(int(key), 0.0) for key in keys], dtype=np.float32)
+
+    def drop(self, namespace: Namespace) -> None:
+        """Remove all of a namespace; its position is 0 again."""
+        with self._faults():
+            if self._find(namespace) is not None:
+                self._client.delete_collection(self._name(namespace))
+
+    def close(self) -> None:
+        """Release a database opened by path; a client that was passed in is left open."""
+        if self._owned and not self._closed and hasattr(self._client, "close"):
+            self._client.close()
+        self._closed = True
+
+    def _name(self, namespace: Namespace) -> str:
+        # A hash, because Chroma allows few characters in names, and labels may be personal.
+        labels = to_json(list(namespace)).encode()
+        return f"{self._prefix}-{hashlib.blake2b(labels, digest_size=20).hexdigest()}"
+
+    def _find(self, namespace: Namespace) -> Any:
+        from chromadb.errors import NotFoundError
+
+        try:
+            # None, because Chroma's default embedding function downloads a model.
+            return self._client.get_collection(self._name(namespace), embedding_function=None)
+        except NotFoundError:
+            return None
+
+    def _make(self, namespace: Namespace) -> Any:
+        return self._client.get_or_create_collection(
+            self._name(namespace),
+            embedding_function=None,
+            # Of 10,000 vectors, 400 finds 94 % of the 200 nearest, 100 and 200 find 85 %, and all
+            # three take 3 to 5 ms.
+            configuration={"hnsw": {"space": "cosine", "ef_search": 400}},
+        )
+
+    def _check(self, notes: Mapping[str, Any], dim: int) -> None:
+        if notes.get("dim", dim) != dim:
+            raise DimensionMismatchError(
+                f"Chroma at {self._where} holds vectors of {notes['dim']} dimensions, not {dim}; "
+                "drop the namespace to fill it anew"
+            )
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        if self._batch is None:
+            self._batch = int(self._client.get_max_batch_size())
+        for start in range(0, count, self._batch):
+            yield slice(start, start + self._batch)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        if self._closed:
+            raise ClosedError(f"the Chroma store at {self._where} was closed")
+        try:
+            yield
+        except HybridMemoryError:
+            raise
+        except Exception as error:
+            # Chroma lets ValueError, its HTTP library's and its own errors through.
+            raise StoreError(
+                f"Chroma at {self._where} failed or cannot be reached ({type(error).__name__}); "
+                "check that it runs and has space left"
+            ) from error
+
+
+def _open(path: Path) -> ClientAPI:
+    import chromadb
+    from chromadb.config import Settings
+
+    if path.exists() and not path.is_dir():
+        raise StorePathError(f"{path} is a file; a Chroma database is a directory")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return chromadb.PersistentClient(
+            path=str(path), settings=Settings(anonymized_telemetry=False)
+        )
+    except OSError as error:
+        raise StorePathError(f"cannot make {path}: {error.strerror}") from error
+    except Exception as error:
+        raise StorePathError(
+            f"Chroma cannot open {path} ({type(error).__name__}: {error}); "
+            "pass client= if this process has it open already"
+        ) from error
+
+
+def _address(client: Any) -> str:
+    settings = client.get_settings()
+    if settings.chroma_server_host is None:
+        return str(settings.persist_directory) if settings.is_persistent else "memory"
+    return f"{settings.chroma_server_host}:{settings.chroma_server_http_port}"
+
+
+def _notes(collection: Any) -> Mapping[str, Any]:
+    notes: Mapping[str, Any] | None = collection.metadata
+    return notes or {}
+
+
+def _ids(keys: Keys) -> list[str]:
+    return [str(key) for key in keys.tolist()]

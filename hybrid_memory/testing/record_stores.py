@@ -1,0 +1,801 @@
+"""The contract of RecordStore, as tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid_memory.errors import ConflictError, NotFoundError
+from hybrid_memory.limits import microseconds
+from hybrid_memory.protocols import Draft, IndexRow, RecordStore
+from hybrid_memory.testing.fakes import HashEmbedder
+from hybrid_memory.types import KINDS, Kind, Namespace, Record
+
+ANA: Namespace = ("ana",)
+BOB: Namespace = ("bob",)
+NOON = datetime(2026, 5, 2, 12, tzinfo=UTC)
+CANARY = "canary-8306"
+OTHER_CONTENT: dict[str, Any] = {
+    "text": "I drink coffee.",
+    "kind": "event",
+    "role": "assistant",
+    "speaker": "Bea",
+    "session_id": "s2",
+    "source": "developer",
+    "importance": 0.9,
+    "metadata": {"city": "Paris"},
+    "data": {"n": 2},
+    "expires_at": NOON + timedelta(days=1),
+}
+ODD_TEXTS = {
+    "quotes": '\'; DROP TABLE records; -- "%s" {x} $1 :ids \\',
+    "unicode": "Zoë \N{GRINNING FACE} 茶 e\u0301 \u200f\u202e \ufeff \U0010ffff",
+    "lines": " \ttwo\r\nlines\n\n",
+    "long": "tea and rice " * 5000,
+}
+
+
+def make_draft(
+    id_: str, text: str = "I drink tea.", *, namespace: Namespace = ANA, **fields: Any
+) -> Draft:
+    """Return a draft; `vector`, `terms`, `digest` and `at_given` aside, fields are a record's."""
+    # Surrogates cannot be stored, so that this encodes all there is.
+    digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
+    own = {
+        "vector": fields.pop("vector", HashEmbedder(8).embed_query(text)),
+        "terms": fields.pop("terms", np.array([len(text), 7, 7, 2**32 - 1], dtype=np.uint32)),
+        "digest": fields.pop("digest", digest),
+        "at_given": fields.pop("at_given", True),
+    }
+    values: dict[str, Any] = {"kind": "message", "at": NOON, "created_at": NOON} | fields
+    return Draft(record=Record(id=id_, namespace=namespace, text=text, **values), **own)
+
+
+def read(
+    store: RecordStore,
+    namespace: Namespace,
+    since: int = 0,
+    rows: dict[int, IndexRow] | None = None,
+) -> tuple[int, dict[int, IndexRow]]:
+    """Catch up as a partition does: return the position reached and all rows by key."""
+    rows = dict(rows or {})
+    position = since
+    for part in store.changes(namespace, since=since):
+        position = part.position
+        rows |= {row.key: row for row in part.rows}
+        for key in part.removed:
+            rows.pop(key, None)
+    return position, rows
+
+
+def keys_of(store: RecordStore, namespace: Namespace) -> list[int]:
+    """Return the keys of all records, lowest first."""
+    return list(read(store, namespace)[1])
+
+
+def texts(records: Sequence[Record]) -> list[str]:
+    """Return the texts of records."""
+    return [record.text for record in records]
+
+
+class RecordStoreSuite:
+    """Override `store`, an empty one."""
+
+    @pytest.fixture
+    def store(self) -> RecordStore:
+        """Return an empty record store."""
+        raise NotImplementedError("override the fixture store")
+
+    def test_a_new_namespace_is_empty(self, store: RecordStore) -> None:
+        stats = store.stats(ANA)
+
+        assert store.position(ANA) == 0
+        assert list(store.changes(ANA)) == []
+        assert store.get(ANA, ["a"]) == []
+        assert store.fetch(ANA, [1, 1 << 32]) == {}
+        assert list(store.newest(ANA, kinds=KINDS)) == []
+        assert store.delete(ANA, ["a"]) == 0
+        assert store.profile(ANA) == {}
+        assert store.delete_profile(ANA, "a") is False
+        assert (stats.total, stats.profile_keys, stats.sessions, stats.bytes) == (0, 0, 0, 0)
+        assert (stats.namespace, stats.first_at, stats.last_at) == (ANA, None, None)
+
+    # -- insert ----------------------------------------------------------------------------
+
+    def test_a_record_is_read_back_as_it_was_written(self, store: RecordStore) -> None:
+        draft = make_draft(
+            "a",
+            kind="fact",
+            role="assistant",
+            speaker="Bea",
+            session_id="s1",
+            source="document",
+            importance=0.1 + 0.2,
+            metadata={"city": "Lyon", "n": [1, 2.5, None, {"deep": True}], "é": ""},
+            data={"language_like": ["Rust"]},
+            at=datetime(1807, 3, 4, 5, 6, 7, 890123, tzinfo=UTC),
+            created_at=NOON + timedelta(microseconds=1),
+            valid_from=NOON - timedelta(days=9),
+            valid_to=datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+            superseded_by="b",
+            expires_at=NOON + timedelta(days=1),
+        )
+
+        stored = store.insert(ANA, [draft])
+
+        assert stored == [draft.record]
+        assert store.get(ANA, ["a"]) == stored
+        assert stored[0].version == 1
+
+    @pytest.mark.parametrize("name", ODD_TEXTS)
+    def test_any_text_is_read_back_exactly(self, store: RecordStore, name: str) -> None:
+        text = ODD_TEXTS[name]
+        store.insert(ANA, [make_draft("a", text, session_id=text[:50], speaker=text[:50])])
+
+        (found,) = store.get(ANA, ["a"])
+        assert (found.text, found.speaker) == (text, text[:50])
+        assert texts(list(store.newest(ANA, kinds=KINDS, session_id=text[:50]))) == [text]
+
+    def test_times_come_back_aware(self, store: RecordStore) -> None:
+        zone = datetime(2026, 1, 1, tzinfo=UTC).astimezone().tzinfo
+        store.insert(ANA, [make_draft("a", at=NOON.astimezone(zone))])
+
+        (found,) = store.get(ANA, ["a"])
+        assert found.at == NOON
+        assert found.at.utcoffset() is not None
+        assert found.created_at.utcoffset() is not None
+
+    def test_records_come_in_the_order_of_the_drafts_and_of_the_ids(
+        self, store: RecordStore
+    ) -> None:
+        drafts = [make_draft(id_, f"text {id_}") for id_ in "dbca"]
+
+        stored = store.insert(ANA, drafts)
+
+        assert [record.id for record in stored] == list("dbca")
+        found = store.get(ANA, ["a", "missing", "d", "b"])
+        assert [record.id for record in found] == ["a", "d", "b"]
+
+    def test_many_are_inserted_and_read_at_once(self, store: RecordStore) -> None:
+        ids = [f"r{i}" for i in range(2500)]
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in ids])
+
+        assert [record.id for record in store.get(ANA, ids[::-1])] == ids[::-1]
+        assert len(store.fetch(ANA, keys_of(store, ANA))) == 2500
+        assert store.delete(ANA, ids) == 2500
+
+    def test_nothing_to_insert_changes_nothing(self, store: RecordStore) -> None:
+        assert store.insert(ANA, []) == []
+        assert store.delete(ANA, []) == 0
+        assert store.get(ANA, []) == []
+        assert store.fetch(ANA, []) == {}
+        assert store.position(ANA) == 0
+
+    def test_the_same_again_is_left_as_it_is(self, store: RecordStore) -> None:
+        first = store.insert(ANA, [make_draft("a", metadata={"n": 1})])
+        position = store.position(ANA)
+
+        later = make_draft("a", metadata={"n": 1}, created_at=NOON + timedelta(hours=1))
+        assert store.insert(ANA, [later]) == first
+        assert store.get(ANA, ["a"]) == first
+        assert store.position(ANA) == position
+
+    def test_the_same_again_without_a_time_is_the_same(self, store: RecordStore) -> None:
+        first = store.insert(ANA, [make_draft("a", at_given=False)])
+
+        again = make_draft("a", at=NOON + timedelta(hours=1), at_given=False)
+        assert store.insert(ANA, [again]) == first
+
+    def test_another_time_is_other_content(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+
+        with pytest.raises(ConflictError):
+            store.insert(ANA, [make_draft("a", at=NOON + timedelta(hours=1))])
+
+    @pytest.mark.parametrize("name", OTHER_CONTENT)
+    def test_other_content_under_an_id_is_a_conflict_and_nothing_is_stored(
+        self, store: RecordStore, name: str
+    ) -> None:
+        first = store.insert(ANA, [make_draft("a")])
+        position = store.position(ANA)
+        fields = {"text": "I drink tea.", name: OTHER_CONTENT[name]}
+
+        with pytest.raises(ConflictError):
+            store.insert(ANA, [make_draft("b"), make_draft("a", **fields), make_draft("c")])
+
+        assert store.get(ANA, ["a", "b", "c"]) == first
+        assert store.position(ANA) == position
+        assert len(read(store, ANA)[1]) == 1
+
+    def test_an_id_twice_in_one_call_is_one_record_or_a_conflict(self, store: RecordStore) -> None:
+        same = make_draft("a")
+        stored = store.insert(ANA, [same, same, make_draft("a")])
+
+        assert stored == [same.record] * 3
+        assert len(read(store, ANA)[1]) == 1
+        with pytest.raises(ConflictError):
+            store.insert(ANA, [make_draft("b", "one"), make_draft("b", "two")])
+        assert store.get(ANA, ["b"]) == []
+
+    def test_errors_do_not_show_texts(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a", CANARY)])
+
+        with pytest.raises(ConflictError) as taken:
+            store.insert(ANA, [make_draft("a", f"{CANARY} 2")])
+        with pytest.raises(NotFoundError) as missing:
+            store.update(ANA, make_draft("b", CANARY))
+
+        assert CANARY not in f"{taken.value} {missing.value}"
+        assert "'a'" in str(taken.value)
+
+    # -- update and delete -----------------------------------------------------------------
+
+    def test_an_update_replaces_the_record_and_raises_its_version(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a", metadata={"n": 1}), make_draft("b", "Other.")])
+
+        second = store.update(ANA, make_draft("a", "I drink coffee.", speaker="Bea"))
+        third = store.update(ANA, make_draft("a", "I drink water."), expected_version=2)
+
+        assert (second.version, second.text, second.speaker) == (2, "I drink coffee.", "Bea")
+        assert second.metadata == {}
+        assert (third.version, third.text) == (3, "I drink water.")
+        assert store.get(ANA, ["a"]) == [third]
+        assert texts(store.get(ANA, ["b"])) == ["Other."]
+
+    def test_an_update_moves_no_row_and_changes_what_it_is_found_by(
+        self, store: RecordStore
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        _, before = read(store, ANA)
+        draft = make_draft("a", "I drink coffee.", importance=0.75, kind="event")
+
+        store.update(ANA, draft)
+
+        _, after = read(store, ANA)
+        assert list(after) == list(before)
+        row = after[min(after)]
+        assert draft.vector is not None
+        assert (row.vector, row.terms) == (draft.vector.tobytes(), draft.terms.tobytes())
+        assert (row.digest, row.importance, row.kind) == (draft.digest, 0.75, "event")
+
+    def test_what_is_not_there_cannot_be_updated(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+        store.delete(ANA, ["a"])
+
+        for id_ in ("a", "b"):
+            with pytest.raises(NotFoundError):
+                store.update(ANA, make_draft(id_))
+        assert store.get(ANA, ["a", "b"]) == []
+
+    def test_another_version_than_expected_is_a_conflict(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+        second = store.update(ANA, make_draft("a", "I drink coffee."), expected_version=1)
+        position = store.position(ANA)
+
+        for version in (1, 3):
+            with pytest.raises(ConflictError):
+                store.update(ANA, make_draft("a", "Lost."), expected_version=version)
+
+        assert store.get(ANA, ["a"]) == [second]
+        assert store.position(ANA) == position
+
+    def test_of_many_updates_of_one_version_one_wins(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+
+        def write(i: int) -> bool:
+            with suppress(ConflictError):
+                store.update(ANA, make_draft("a", f"writer {i}"), expected_version=1)
+                return True
+            return False
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(write, range(8)))
+
+        assert sum(won) == 1
+        assert texts(store.get(ANA, ["a"])) == [f"writer {won.index(True)}"]
+
+    def test_what_was_deleted_is_gone(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in "abc"])
+        keys = keys_of(store, ANA)
+
+        assert store.delete(ANA, ["b", "missing", "b"]) == 1
+        assert store.delete(ANA, ["b"]) == 0
+
+        assert texts(store.get(ANA, ["a", "b", "c"])) == ["text a", "text c"]
+        assert set(store.fetch(ANA, keys)) == {keys[0], keys[2]}
+        assert texts(list(store.newest(ANA, kinds=KINDS))) == ["text c", "text a"]
+        assert keys_of(store, ANA) == [keys[0], keys[2]]
+
+    def test_a_deleted_id_may_be_used_again_with_other_content(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+        store.update(ANA, make_draft("a", "I drink coffee."))
+        store.delete(ANA, ["a"])
+
+        store.insert(ANA, [make_draft("a", "I drink water.")])
+
+        (found,) = store.get(ANA, ["a"])
+        assert (found.text, found.version) == ("I drink water.", 1)
+
+    def test_keys_are_never_used_twice(self, store: RecordStore) -> None:
+        seen: set[int] = set()
+        for i in range(5):
+            store.insert(ANA, [make_draft("a", f"text {i}"), make_draft(f"b{i}")])
+            keys = keys_of(store, ANA)
+            assert not seen & set(keys)
+            assert not seen or min(keys) > max(seen)
+            seen |= set(keys)
+            store.delete(ANA, ["a", f"b{i}"])
+
+    def test_a_fetch_finds_records_by_key(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in "abc"])
+        keys = keys_of(store, ANA)
+
+        found = store.fetch(ANA, [keys[2], keys[0], max(keys) + 1, 0])
+
+        assert {key: record.id for key, record in found.items()} == {keys[2]: "c", keys[0]: "a"}
+
+    # -- positions and changes -------------------------------------------------------------
+
+    def test_the_position_rises_with_every_change_and_with_nothing_else(
+        self, store: RecordStore
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        positions = [0, store.position(ANA)]
+        store.update(ANA, make_draft("a", "I drink coffee."))
+        positions.append(store.position(ANA))
+        store.delete(ANA, ["a"])
+        positions.append(store.position(ANA))
+
+        store.insert(ANA, [make_draft("b", "Other.")])
+        store.delete(ANA, ["a"])
+        store.insert(BOB, [make_draft("a", namespace=BOB)])
+        with suppress(NotFoundError):
+            store.update(ANA, make_draft("a"))
+        with suppress(ConflictError):
+            store.insert(ANA, [make_draft("b", "Not the same.")])
+
+        assert positions == sorted(set(positions))
+        assert store.position(ANA) == positions[-1]
+
+    def test_a_row_holds_what_a_partition_needs(self, store: RecordStore) -> None:
+        draft = make_draft(
+            "a",
+            kind="fact",
+            role="assistant",
+            speaker="Bea",
+            session_id="s1",
+            source="tool",
+            importance=0.3,
+            metadata={"n": 1, "city": "Lyon"},
+            expires_at=NOON + timedelta(days=1),
+            valid_to=NOON + timedelta(days=2),
+        )
+        bare = make_draft("b", vector=None, terms=np.empty(0, dtype=np.uint32), digest=-(2**63))
+        store.insert(ANA, [draft, bare])
+
+        position, rows = read(store, ANA)
+        row, second = rows.values()
+
+        assert position == store.position(ANA)
+        assert draft.vector is not None
+        assert json.loads(row.metadata or "") == {"n": 1, "city": "Lyon"}
+        assert row._replace(metadata=None)[1:] == (
+            "fact",
+            "assistant",
+            "Bea",
+            "s1",
+            "tool",
+            microseconds(NOON),
+            microseconds(NOON + timedelta(days=1)),
+            microseconds(NOON + timedelta(days=2)),
+            0.3,
+            None,
+            draft.vector.tobytes(),
+            draft.terms.tobytes(),
+            draft.digest,
+        )
+        assert (second.vector, second.terms, second.digest) == (None, b"", -(2**63))
+        assert (second.metadata, second.speaker, second.session_id) == (None, None, None)
+        assert (second.expires_at, second.valid_to) == (None, None)
+
+    def test_rows_come_once_by_key_in_slices_of_one_position(self, store: RecordStore) -> None:
+        for start in range(0, 2500, 500):
+            ids = range(start, start + 500)
+            store.insert(ANA, [make_draft(f"r{i}", f"text {i}") for i in ids])
+
+        parts = list(store.changes(ANA))
+        keys = [row.key for part in parts for row in part.rows]
+
+        assert len(parts) > 1
+        assert {part.position for part in parts} == {store.position(ANA)}
+        assert keys == sorted(set(keys))
+        assert len(keys) == 2500
+
+    def test_catching_up_from_any_position_gives_the_same(self, store: RecordStore) -> None:
+        rng = np.random.default_rng(5)
+        there: list[str] = []
+        views = [(0, read(store, ANA)[1])]
+        for step in range(60):
+            choice = rng.integers(4) if there else 0
+            if choice <= 1:
+                drafts = [make_draft(f"{step}.{i}") for i in range(int(rng.integers(1, 4)))]
+                store.insert(ANA, drafts)
+                there += [draft.record.id for draft in drafts]
+            elif choice == 2:
+                id_ = there[int(rng.integers(len(there)))]
+                store.update(ANA, make_draft(id_, f"I drink {step} teas."))
+            else:
+                gone = there[int(rng.integers(len(there))) :][:2]
+                store.delete(ANA, gone)
+                there = [id_ for id_ in there if id_ not in gone]
+            views.append(read(store, ANA))
+
+        now, full = read(store, ANA)
+
+        assert len(full) == len(there)
+        for position, rows in views:
+            assert read(store, ANA, position, rows) == (now, full)
+
+    def test_nothing_new_gives_no_rows(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        store.delete(ANA, ["a"])
+
+        parts = list(store.changes(ANA, since=store.position(ANA)))
+
+        assert [row for part in parts for row in part.rows] == []
+        assert [key for part in parts for key in part.removed] == []
+
+    def test_one_read_of_changes_does_not_see_later_writes(self, store: RecordStore) -> None:
+        ids = [f"r{i}" for i in range(1500)]
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in ids])
+        position = store.position(ANA)
+        rows: dict[int, IndexRow] = {}
+        reading = store.changes(ANA)
+        first = next(reading)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.delete, ANA, ids[1200:]).result()
+            pool.submit(store.insert, ANA, [make_draft("late")]).result()
+        store.update(ANA, make_draft("r0", "Changed."))
+
+        for part in [first, *reading]:
+            assert part.position == position
+            assert not part.removed
+            rows |= {row.key: row for row in part.rows}
+        assert len(rows) == 1500
+        assert read(store, ANA, position, rows) == read(store, ANA)
+        assert len(read(store, ANA)[1]) == 1201
+
+    def test_vectors_of_documents_can_be_left_out(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "A chunk.", kind="document")])
+
+        parts = list(store.changes(ANA, with_document_vectors=False))
+        rows = [row for part in parts for row in part.rows]
+
+        assert [(row.kind, row.vector is None) for row in rows] == [
+            ("message", False),
+            ("document", True),
+        ]
+        assert all(row.terms for row in rows)
+        assert all(row.vector for row in read(store, ANA)[1].values())
+
+    # -- newest ----------------------------------------------------------------------------
+
+    def test_the_newest_are_those_stored_last_whatever_their_time(self, store: RecordStore) -> None:
+        for i in range(5):
+            store.insert(ANA, [make_draft(f"r{i}", f"text {i}", at=NOON - timedelta(days=i))])
+
+        assert texts(list(store.newest(ANA, kinds=["message"]))) == [
+            f"text {i}" for i in (4, 3, 2, 1, 0)
+        ]
+        assert texts(list(store.newest(ANA, kinds=["message"], limit=2))) == ["text 4", "text 3"]
+        assert texts(list(store.newest(ANA, kinds=["message"], limit=99)))[-1] == "text 0"
+
+    def test_the_newest_are_chosen_by_kind_and_session(self, store: RecordStore) -> None:
+        kinds: tuple[Kind, ...] = ("message", "event", "document")
+        drafts = [
+            make_draft(f"{kind}{s}", f"{kind} {s}", kind=kind, session_id=s)
+            for s in ("s1", "s2", None)
+            for kind in kinds
+        ]
+        store.insert(ANA, drafts)
+
+        def found(*kinds: Kind, **options: Any) -> list[str]:
+            return texts(list(store.newest(ANA, kinds=kinds, **options)))
+
+        assert found("event") == ["event None", "event s2", "event s1"]
+        assert found("message", "event", session_id="s1") == ["event s1", "message s1"]
+        assert found("message", "event", limit=3) == ["event None", "message None", "event s2"]
+        assert found("message", session_id="s3") == []
+        assert found("fact") == []
+        assert found() == []
+
+    def test_the_newest_are_read_as_far_as_they_are_asked_for(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft(f"r{i}", f"text {i}") for i in range(300)])
+        newest = store.newest(ANA, kinds=KINDS)
+
+        assert iter(newest) is newest
+        assert next(newest).text == "text 299"
+
+        # Neither this thread nor another is held up by a reader who stopped halfway.
+        store.insert(ANA, [make_draft("later")])
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.delete, ANA, ["r0"]).result()
+        assert next(newest).text == "text 298"
+        del newest
+        assert next(store.newest(ANA, kinds=KINDS)).id == "later"
+
+    # -- isolation -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "other",
+        [("bob",), ("ana", "x"), ("Ana",), ("ana ",), ("an", "a"), ('["ana"]',), ("ana%",), ("é",)],
+    )
+    def test_namespaces_never_see_each_other(self, store: RecordStore, other: Namespace) -> None:
+        store.insert(ANA, [make_draft("a", "Ana's."), make_draft("own")])
+        store.set_profile(ANA, {"city": "Lyon"})
+        before = (store.position(ANA), read(store, ANA), store.stats(ANA))
+        foreign = keys_of(store, ANA)
+
+        assert store.get(other, ["a", "own"]) == []
+        assert store.profile(other) == {}
+        assert store.stats(other).total == 0
+        store.insert(other, [make_draft("a", "The other's.", namespace=other)])
+        store.set_profile(other, {"city": "Paris"})
+        store.update(other, make_draft("a", "The other's new.", namespace=other))
+
+        found = store.get(other, ["a", "own"])
+        assert [(one.namespace, one.text) for one in found] == [(other, "The other's new.")]
+        assert set(texts(list(store.fetch(other, foreign).values()))) <= {"The other's new."}
+        assert texts(list(store.newest(other, kinds=KINDS))) == ["The other's new."]
+        assert len(read(store, other)[1]) == 1
+        assert store.delete(other, ["a", "own"]) == 1
+        assert store.delete_profile(other, "city")
+
+        assert (store.position(ANA), read(store, ANA), store.stats(ANA)) == before
+        assert texts(store.get(ANA, ["a"])) == ["Ana's."]
+        assert store.get(ANA, ["a"])[0].namespace == ANA
+        assert store.profile(ANA) == {"city": "Lyon"}
+
+    def test_a_foreign_id_answers_as_a_missing_one(self, store: RecordStore) -> None:
+        store.insert(BOB, [make_draft("a", namespace=BOB)])
+        store.insert(ANA, [make_draft("own")])
+
+        with pytest.raises(NotFoundError) as foreign:
+            store.update(ANA, make_draft("a"))
+        with pytest.raises(NotFoundError) as missing:
+            store.update(ANA, make_draft("z"))
+
+        assert str(foreign.value) == str(missing.value).replace("'z'", "'a'")
+        assert store.delete(ANA, ["a"]) == 0
+        assert store.fetch(ANA, keys_of(store, BOB)).keys() <= set(keys_of(store, ANA))
+        assert texts(store.get(BOB, ["a"])) == ["I drink tea."]
+
+    # -- profile, statistics, space --------------------------------------------------------
+
+    def test_a_profile_keeps_json_values_by_key(self, store: RecordStore) -> None:
+        values = {"b": {"x": [1, None, "é"]}, "a": "Lyon", "c": 0.1, "d": None, "é'\"": True}
+        store.set_profile(ANA, values)
+        store.set_profile(ANA, {"a": "Paris", "e": []})
+        store.set_profile(ANA, {})
+
+        assert store.profile(ANA) == values | {"a": "Paris", "e": []}
+        assert list(store.profile(ANA)) == sorted([*values, "e"])
+
+    def test_a_profile_key_is_removed_once(self, store: RecordStore) -> None:
+        store.set_profile(ANA, {"a": 1, "b": None})
+
+        assert store.delete_profile(ANA, "b") is True
+        assert store.delete_profile(ANA, "b") is False
+        assert store.profile(ANA) == {"a": 1}
+
+    def test_a_profile_belongs_to_the_store(self, store: RecordStore) -> None:
+        values = {"a": [1]}
+        store.set_profile(ANA, values)
+        values["a"].append(2)
+        store.profile(ANA)["a"].append(3)
+
+        assert store.profile(ANA) == {"a": [1]}
+
+    def test_stats_count_what_is_there(self, store: RecordStore) -> None:
+        store.insert(
+            ANA,
+            [
+                make_draft("a", session_id="s1"),
+                make_draft("b", session_id="s1", at=NOON - timedelta(days=3)),
+                make_draft("c", session_id="s2", kind="fact", at=NOON + timedelta(days=3)),
+                make_draft("d", kind="document"),
+            ],
+        )
+        store.set_profile(ANA, {"x": 1, "y": 2})
+
+        stats = store.stats(ANA)
+        store.insert(ANA, [make_draft("e", "long " * 1000)])
+        more = store.stats(ANA)
+        store.delete(ANA, list("abcde"))
+        none = store.stats(ANA)
+
+        counted = {kind: count for kind, count in stats.records.items() if count}
+        assert counted == {"message": 2, "fact": 1, "document": 1}
+        assert (stats.total, stats.sessions, stats.profile_keys) == (4, 2, 2)
+        assert stats.first_at == NOON - timedelta(days=3)
+        assert stats.last_at == NOON + timedelta(days=3)
+        assert more.bytes - stats.bytes >= 5000
+        assert stats.bytes >= 4 * (len("I drink tea.") + 8 * 4)
+        assert (none.total, none.bytes, none.first_at, none.profile_keys) == (0, 0, None, 2)
+
+    def test_the_space_is_set_once(self, store: RecordStore) -> None:
+        assert store.space() is None
+        assert store.set_space("words", 64) == ("words", 64)
+        assert store.set_space("others", 3) == ("words", 64)
+        assert store.space() == ("words", 64)
+
+    # -- threads ---------------------------------------------------------------------------
+
+    def test_what_eight_threads_insert_is_all_there(self, store: RecordStore) -> None:
+        def write(writer: int) -> None:
+            for i in range(20):
+                id_ = f"{writer}.{i}"
+                store.insert(ANA, [make_draft(id_, f"text {id_}"), make_draft(f"{id_}b")])
+                assert texts(store.get(ANA, [id_])) == [f"text {id_}"]
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+
+        ids = [f"{writer}.{i}{b}" for writer in range(8) for i in range(20) for b in ("", "b")]
+        assert len(store.get(ANA, ids)) == len(read(store, ANA)[1]) == 320
+
+    def test_of_threads_that_insert_one_id_one_wins(self, store: RecordStore) -> None:
+        def write(writer: int) -> bool:
+            with suppress(ConflictError):
+                store.insert(ANA, [make_draft("a", f"writer {writer}")])
+                return True
+            return False
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(write, range(8)))
+
+        assert sum(won) == 1
+        assert texts(store.get(ANA, ["a"])) == [f"writer {won.index(True)}"]
+
+    def test_a_reader_that_catches_up_during_writes_misses_nothing(
+        self, store: RecordStore
+    ) -> None:
+        done = threading.Event()
+
+        def write(writer: int) -> None:
+            for i in range(15):
+                store.insert(ANA, [make_draft(f"{writer}.{i}")])
+                if i % 3 == 2:
+                    store.delete(ANA, [f"{writer}.{i - 1}"])
+                    store.update(ANA, make_draft(f"{writer}.{i}", "I drink coffee."))
+
+        def follow() -> tuple[int, dict[int, IndexRow]]:
+            position = 0
+            rows: dict[int, IndexRow] = {}
+            while not done.is_set():
+                position, rows = read(store, ANA, position, rows)
+            return read(store, ANA, position, rows)
+
+        with ThreadPoolExecutor(5) as pool:
+            following = pool.submit(follow)
+            try:
+                list(pool.map(write, range(4)))
+            finally:
+                done.set()
+            followed = following.result()
+
+        assert followed == read(store, ANA)
+        assert len(followed[1]) == 4 * (15 - 5)
+
+    def test_it_can_be_closed_twice(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a")])
+        store.close()
+        store.close()
+
+
+class DurableRecordStoreSuite(RecordStoreSuite):
+    """For stores that outlive the process. Override `reopen`: each call opens the same store."""
+
+    @pytest.fixture
+    def reopen(self) -> Callable[[], RecordStore]:
+        """Return what opens the store under test, which is empty at first."""
+        raise NotImplementedError("override the fixture reopen")
+
+    @pytest.fixture
+    def store(self, reopen: Callable[[], RecordStore]) -> RecordStore:
+        """Return an empty record store."""
+        return reopen()
+
+    def test_everything_is_there_after_reopening(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        store.insert(ANA, [make_draft("a", metadata={"n": 1}), make_draft("b"), make_draft("c")])
+        store.update(ANA, make_draft("b", "I drink coffee."))
+        store.delete(ANA, ["c"])
+        store.insert(BOB, [make_draft("a", "Bob's.", namespace=BOB)])
+        store.set_profile(ANA, {"city": "Lyon"})
+        store.set_space("words", 64)
+
+        def everything(store: RecordStore) -> list[Any]:
+            return [
+                [store.get(n, ["a", "b", "c"]), read(store, n), store.profile(n), store.stats(n)]
+                for n in (ANA, BOB)
+            ] + [store.space()]
+
+        before = everything(store)
+        store.close()
+
+        assert everything(reopen()) == before
+
+    def test_keys_are_not_used_twice_after_reopening(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        keys, position = keys_of(store, ANA), store.position(ANA)
+        store.delete(ANA, ["a", "b"])
+        store.close()
+
+        again = reopen()
+        again.insert(ANA, [make_draft("a")])
+
+        assert min(keys_of(again, ANA)) > max(keys)
+        assert again.position(ANA) > position
+
+    def test_a_removal_is_caught_up_with_after_reopening(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        position, rows = read(store, ANA)
+        store.delete(ANA, ["a"])
+        store.close()
+
+        again = reopen()
+
+        assert read(again, ANA, position, rows) == read(again, ANA)
+        assert len(read(again, ANA)[1]) == 1
+
+    def test_two_that_are_open_see_each_other_at_once(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        other = reopen()
+        store.insert(ANA, [make_draft("a")])
+        assert texts(other.get(ANA, ["a"])) == ["I drink tea."]
+
+        other.update(ANA, make_draft("a", "I drink coffee."), expected_version=1)
+        with pytest.raises(ConflictError):
+            store.update(ANA, make_draft("a", "Lost."), expected_version=1)
+        with pytest.raises(ConflictError):
+            store.insert(ANA, [make_draft("a")])
+        other.insert(ANA, [make_draft("b")])
+        store.set_space("words", 64)
+
+        assert store.position(ANA) == other.position(ANA)
+        assert read(store, ANA) == read(other, ANA)
+        assert other.set_space("others", 3) == ("words", 64)
+        other.close()
+        assert len(store.get(ANA, ["a", "b"])) == 2
+
+    def test_what_two_write_at_once_is_all_there(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        stores = [store, reopen()]
+
+        def write(writer: int) -> None:
+            for i in range(10):
+                stores[writer % 2].insert(ANA, [make_draft(f"{writer}.{i}")])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, range(4)))
+
+        assert len(read(store, ANA)[1]) == 40
+        assert read(store, ANA) == read(stores[1], ANA)
