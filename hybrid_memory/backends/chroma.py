@@ -60,8 +60,8 @@ class ChromaDocumentStore:
             )
         if find_spec("chromadb") is None:
             raise MissingExtraError(
-                'ChromaDocumentStore needs chromadb: pip install "hybrid-rag-memory[chroma]" '
-                '(from a checkout: pip install ".[chroma]")'
+                'ChromaDocumentStore needs chromadb: pip install ".[chroma]" '
+                "in a checkout of hybrid-rag-memory"
             )
         self._prefix = prefix
         self._owned = client is None

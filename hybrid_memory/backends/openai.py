@@ -222,8 +222,7 @@ def _client(
         import openai
     except ImportError as error:
         raise MissingExtraError(
-            'this needs openai: pip install "hybrid-rag-memory[openai]" '
-            '(from a checkout: pip install ".[openai]")'
+            'this needs openai: pip install ".[openai]" in a checkout of hybrid-rag-memory'
         ) from error
 
     key = api_key or os.environ.get("OPENAI_API_KEY")

@@ -45,8 +45,8 @@ class SentenceTransformersEmbedder:
         if find_spec("sentence_transformers") is None:
             raise MissingExtraError(
                 "SentenceTransformersEmbedder needs sentence-transformers: "
-                'pip install "hybrid-rag-memory[sentence-transformers]" '
-                '(from a checkout: pip install ".[sentence-transformers]")'
+                'pip install ".[sentence-transformers]" '
+                "in a checkout of hybrid-rag-memory"
             )
         if isinstance(model, Path) and not model.is_dir():
             raise ModelFileError(f"{model} is not a folder with a model")
