@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from hybrid_memory.errors import DocumentError, InvalidInputError
 from hybrid_memory.limits import label
@@ -12,25 +14,31 @@ from hybrid_memory.protocols import DocumentReader, DocumentSplitter
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
 _MARKDOWN = frozenset({".md", ".markdown"})
+# Rules, rows of dashes, and the opening fence of a code block too long for one chunk.
+_WORDLESS = re.compile(r"\s*(?:`{3,}|~{3,})[\w+-]*\s*|[\W_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its source; a paged one has a text a page."""
+    """A text with its source; a paged one has a text a page, one of a file its whole path."""
 
     source: str
     pages: tuple[str, ...]
-    markdown: bool = False
-    is_file: bool = False
+    file: str | None = None
+
+    @property
+    def markdown(self) -> bool:
+        """Whether the text is to be split at Markdown's headings."""
+        return PurePath(self.source).suffix.lower() in _MARKDOWN
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document: `data` holds its number, its span in characters and its page."""
+    """A piece of a document: `data` has its number, its span in characters, its page and file."""
 
     source: str
     text: str
-    data: Mapping[str, int]
+    data: Mapping[str, Any]
 
 
 def documents(
@@ -60,13 +68,14 @@ def load(path: Path, readers: Mapping[str, DocumentReader]) -> list[Document]:
     """Return the documents of a file, or of a folder and its folders in the order of their names.
 
     In a folder, files of other formats and hidden ones are passed over; a file named by itself
-    must be readable. Sources are paths relative to the folder, or the file's name.
+    must be readable. Sources are the file's name, behind that of the folder and those in it.
 
     Raises:
         DocumentError: nothing there, an unknown format, or not readable.
     """
     if path.is_dir():
         known = TEXT_SUFFIXES | readers.keys()
+        folder = PurePath(path.resolve().name)
         files = [
             file
             for file in sorted(path.rglob("*"))
@@ -76,7 +85,9 @@ def load(path: Path, readers: Mapping[str, DocumentReader]) -> list[Document]:
         ]
         if not files:
             raise DocumentError(f"{path} holds no document; readable are {_listed(known)}")
-        texts = [_read(file, file.relative_to(path).as_posix(), readers) for file in files]
+        texts = [
+            _read(file, (folder / file.relative_to(path)).as_posix(), readers) for file in files
+        ]
         return [document for document in texts if any(page.strip() for page in document.pages)]
     if not path.exists():
         raise DocumentError(f"{path} does not exist")
@@ -89,7 +100,7 @@ def load(path: Path, readers: Mapping[str, DocumentReader]) -> list[Document]:
 def _read(path: Path, source: str, readers: Mapping[str, DocumentReader]) -> Document:
     suffix = path.suffix.lower()
     if suffix in readers:
-        return Document(source, tuple(readers[suffix].read(path)), is_file=True)
+        return Document(source, tuple(readers[suffix].read(path)), file=str(path.resolve()))
     if suffix not in TEXT_SUFFIXES:
         raise DocumentError(
             f"{path} is of no known format; readable are {_listed(TEXT_SUFFIXES | readers.keys())}"
@@ -98,20 +109,22 @@ def _read(path: Path, source: str, readers: Mapping[str, DocumentReader]) -> Doc
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(f"cannot read {path} as UTF-8 text: {error}") from error
-    return Document(source, (text,), markdown=suffix in _MARKDOWN, is_file=True)
+    return Document(source, (text,), file=str(path.resolve()))
 
 
 def chunks(documents: Iterable[Document], splitter: DocumentSplitter) -> Iterator[Chunk]:
-    """Yield the chunks of documents, numbered from 0 within each."""
+    """Yield the chunks of documents that hold a word, numbered from 0 within each."""
     for document in documents:
         number = 0
         for page, text in enumerate(document.pages, 1):
             # What cannot be stored is no reason to lose the rest of a document.
             text = text.replace("\0", " ").encode("utf-8", "replace").decode()
             for start, piece in splitter.split(text, markdown=document.markdown):
-                if not piece.strip():
+                if _WORDLESS.fullmatch(piece):
                     continue
-                data = {"chunk": number, "start": start, "end": start + len(piece)}
+                data: dict[str, Any] = {"chunk": number, "start": start, "end": start + len(piece)}
+                if document.file is not None:
+                    data["file"] = document.file
                 if len(document.pages) > 1:
                     data["page"] = page
                 yield Chunk(document.source, piece, data)

@@ -42,6 +42,12 @@ def test_a_chunk_knows_its_source_and_its_place(splitting: Scope) -> None:
     assert "subject4" in splitting.search("subject4")[0].record.text
 
 
+def test_what_holds_no_word_is_no_chunk(ana: Scope) -> None:
+    text = "Above.\n---\n```python\n\n| --- | --- |\n***\nBelow."
+
+    assert [chunk.text for chunk in ana.add_documents([text], source="x")] == ["Above.", "Below."]
+
+
 def test_files_and_folders_are_read_in_the_order_of_their_names(
     splitting: Scope, tmp_path: Path
 ) -> None:
@@ -55,7 +61,12 @@ def test_files_and_folders_are_read_in_the_order_of_their_names(
 
     chunks = splitting.add_documents(folder)
 
-    assert [chunk.source for chunk in chunks] == ["a.md", "b.txt", "deep/c.pdf", "deep/c.pdf"]
+    assert [chunk.source for chunk in chunks] == [
+        "docs/a.md",
+        "docs/b.txt",
+        "docs/deep/c.pdf",
+        "docs/deep/c.pdf",
+    ]
     assert [chunk.data["page"] for chunk in chunks[2:] if chunk.data] == [1, 2]
     assert splitting.search("figs")[0].record == chunks[3]
 
@@ -84,6 +95,15 @@ def test_learning_a_changed_file_forgets_what_it_says_no_more(
 
     texts = {hit.record.text for hit in splitting.search("office", k=20)}
     assert texts == {"The office is in Paris.", "The office was founded in 1990."}
+
+
+def test_two_files_of_one_name_are_two_documents(splitting: Scope, tmp_path: Path) -> None:
+    for folder, text in (("a", "Apples."), ("b", "Pears.")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "readme.txt").write_text(text)
+        splitting.add_documents(tmp_path / folder / "readme.txt")
+
+    assert splitting.stats().records["document"] == 2
 
 
 def test_a_file_of_one_user_does_not_replace_anothers(tmp_path: Path) -> None:

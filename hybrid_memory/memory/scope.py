@@ -188,6 +188,7 @@ class Scope:
         text: str,
         *,
         priority: int = 0,
+        at: datetime | None = None,
         source: str = "user",
         expires_at: datetime | None = None,
         id: str | None = None,
@@ -203,6 +204,7 @@ class Scope:
             text,
             kind="instruction",
             data={"priority": priority},
+            at=at,
             source=source,
             expires_at=expires_at,
             id=id,
@@ -219,8 +221,8 @@ class Scope:
         """Remember documents as chunks: texts, and paths of files and folders (.txt .md .pdf).
 
         A text needs a `source`; a path has its name. `record.data` tells a chunk's place: its
-        number, `start` and `end` in characters, and the page. Learning a file again replaces what
-        it said before. `on_progress(done, total)` is called as chunks are stored.
+        number, `start` and `end` in characters, the page, and the file. Learning a file again
+        replaces what it said before. `on_progress(done, total)` is called as chunks are stored.
 
         Raises:
             DocumentError: a path that is missing, of an unknown format, or has no text.
@@ -243,18 +245,20 @@ class Scope:
             )
             if on_progress is not None:
                 on_progress(len(stored), len(pieces))
-        files = {document.source for document in wanted if document.is_file}
-        self._forget_old_chunks(files, keep={record.id for record in stored})
+        self._forget_old_chunks(wanted, keep={record.id for record in stored})
         return stored
 
-    def _forget_old_chunks(self, sources: set[str], *, keep: set[str]) -> None:
+    def _forget_old_chunks(self, learned: list[documents.Document], *, keep: set[str]) -> None:
+        sources = {document.file: document.source for document in learned if document.file}
         if not sources:
             return
         _, view = self._memory._cache.views(self.namespace)
-        codes = [code for source in sources if (code := view.code(source)) is not None]
-        old = view.columns["key"][view.alive & np.isin(view.columns["source"], codes)]
-        ids = [record.id for record in self._store.fetch(self.namespace, old.tolist()).values()]
-        self._store.delete(self.namespace, [id for id in ids if id not in keep])
+        codes = [code for name in sources.values() if (code := view.code(name)) is not None]
+        keys = view.columns["key"][view.alive & np.isin(view.columns["source"], codes)]
+        chunks = self._store.fetch(self.namespace, keys.tolist()).values()
+        # Two files may have one name.
+        old = [one.id for one in chunks if (one.data or {}).get("file") in sources]
+        self._store.delete(self.namespace, [id for id in old if id not in keep])
 
     def update(
         self, id: str, *, expected_version: int | None = None, **changes: Unpack[records.Changes]
