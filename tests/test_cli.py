@@ -1,0 +1,455 @@
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from hybrid_memory import HybridMemory, __version__
+from hybrid_memory.cli import main
+from hybrid_memory.evaluation import METRICS
+from tests.openai_server import Failure, OpenAIServer
+
+COMMAND = [sys.executable, "-c", "import sys; from hybrid_memory.cli import main; sys.exit(main())"]
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Runs the command line in an empty directory, as the user ana, without a model."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "HYBRID_MEMORY_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HYBRID_MEMORY_USER", "ana")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, stdin=""):
+        content = stdin if isinstance(stdin, bytes) else stdin.encode()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Runs what is a user's mistake and returns the one line that says so."""
+
+    def fails(*arguments, stdin=""):
+        ran = run(*arguments, stdin=stdin)
+        assert ran.code == 2
+        assert ran.out == ""
+        assert ran.err.endswith("\n")
+        assert ran.err.count("\n") == 1
+        return ran.err
+
+    return fails
+
+
+@pytest.fixture
+def told(run):
+    """A store in which ana said three things."""
+    run("add", "I am allergic to hazelnuts.", "--id", "nuts")
+    run("add", "I cycle to work.", "--id", "bike", "--metadata", '{"city": "Lyon"}')
+    run("add", "Signed the lease", "--kind", "event", "--at", "2026-05-02T15:30+02:00")
+
+
+# -- what comes out ------------------------------------------------------------------------
+
+
+def test_add_prints_the_id_of_what_is_remembered(run):
+    added = run("add", "I like tea.")
+
+    assert added.code == 0
+    with HybridMemory.open("memory") as memory:
+        assert memory.scope(user_id="ana").get(added.out.strip()).text == "I like tea."
+
+
+def test_add_keeps_every_option_on_the_record(run):
+    ran = run(
+        *("add", "Signed the lease", "--kind", "event", "--speaker", "Ana", "--session", "s1"),
+        *("--at", "2026-05-02T15:30+02:00", "--id", "lease", "--metadata", '{"city": "Lyon"}'),
+        "--json",
+    )
+    record = json.loads(ran.out)
+
+    assert record["id"] == "lease"
+    assert record["kind"] == "event"
+    assert record["speaker"] == "Ana"
+    assert record["session_id"] == "s1"
+    assert record["at"] == "2026-05-02T13:30:00+00:00"
+    assert record["metadata"] == {"city": "Lyon"}
+
+
+def test_a_dash_reads_the_text_from_stdin(run):
+    run("add", "-", "--id", "tea", stdin="I like tea.\nGreen, mostly.\n")
+
+    with HybridMemory.open("memory") as memory:
+        assert memory.scope(user_id="ana").get("tea").text == "I like tea.\nGreen, mostly."
+
+
+def test_search_shows_a_column_for_each_signal(run, told):
+    ran = run("search", "What am I allergic to?", "--k", "2")
+    header, _, first, *_ = (line for line in ran.out.splitlines() if line.strip())
+
+    assert header.split() == ["#", "score", "cosine", "bm25", "when", "kind", "text"]
+    assert "I am allergic to hazelnuts." in first
+
+
+def test_the_signals_in_the_json_of_a_search_add_up_to_the_score(run, told):
+    hits = json.loads(run("search", "What am I allergic to?", "--json").out)
+
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert hits[0]["record"]["id"] == "nuts"
+    for hit in hits:
+        assert sum(hit["signals"].values()) == pytest.approx(hit["score"])
+
+
+def test_search_takes_kinds_and_a_filter(run, told):
+    events = json.loads(run("search", "lease", "--kind", "event", "--json").out)
+    lyon = json.loads(run("search", "work", "--where", '{"city": "Lyon"}', "--json").out)
+
+    assert [hit["record"]["text"] for hit in events] == ["Signed the lease"]
+    assert [hit["record"]["id"] for hit in lyon] == ["bike"]
+
+
+def test_a_search_without_hits_says_whose_memory_was_searched(run, told):
+    ran = run("search", "hazelnuts", "--user", "ben")
+
+    assert ran.code == 0
+    assert ran.out == ""
+    assert "'ben'" in ran.err
+
+
+def test_a_search_reads_the_scopes_that_are_named(run, told):
+    hits = json.loads(run("search", "nuts", "--user", "ben", "--read", "ana", "--json").out)
+
+    assert "nuts" in [hit["record"]["id"] for hit in hits]
+
+
+def test_context_has_three_forms(run, told):
+    question = "What am I allergic to?"
+    system = run("context", question).out
+    messages = json.loads(run("context", question, "--format", "messages").out)
+    whole = json.loads(run("context", question, "--format", "json").out)
+
+    assert "hazelnuts" in system
+    assert messages[-1] == {"role": "user", "content": question}
+    assert "nuts" in [item["id"] for item in whole["memories"]]
+    assert json.loads(run("context", question, "--json").out) == whole
+
+
+def test_context_keeps_to_the_budget_and_the_gate(run, told):
+    short = json.loads(run("context", "lease", "--max-tokens", "60", "--json").out)
+    shut = json.loads(run("context", "lease", "--gate", '{"memory_allowed": false}', "--json").out)
+
+    assert short["tokens"] <= 60
+    assert shut["memories"] == []
+
+
+def test_learn_takes_files_and_folders(run, tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "menu.md").write_text("# Menu\n\nLentils on Mondays.\n")
+    (folder / "expenses.txt").write_text("Expenses are paid on the fifth.\n")
+    (tmp_path / "readme.md").write_text("Read me.\n")
+
+    ran = run("learn", "docs", "readme.md", "--metadata", '{"lang": "en"}')
+    hits = json.loads(run("search", "When are expenses paid?", "--k", "1", "--json").out)
+
+    assert ran.out == "3 chunks of 3 files\n"
+    assert hits[0]["record"]["source"] == "expenses.txt"
+    assert hits[0]["record"]["metadata"] == {"lang": "en"}
+
+
+def test_stats_count_by_kind(run, told):
+    values = json.loads(run("stats", "--json").out)
+    shown = run("stats").out
+
+    assert values["records"]["message"] == 2
+    assert values["records"]["event"] == 1
+    assert values["first_at"] == "2026-05-02T13:30:00+00:00"
+    assert "2 message, 1 event" in shown
+
+
+def test_the_store_and_the_user_come_from_the_environment(run, monkeypatch):
+    monkeypatch.setenv("HYBRID_MEMORY_STORE", "elsewhere")
+    monkeypatch.setenv("HYBRID_MEMORY_USER", "ben")
+    run("add", "I like tea.", "--id", "tea")
+
+    with HybridMemory.open("elsewhere") as memory:
+        assert memory.scope(user_id="ben").get("tea").text == "I like tea."
+
+
+def test_the_version_is_that_of_the_package(run):
+    ran = run("--version")
+
+    assert (ran.code, ran.out) == (0, f"hybrid-memory {__version__}\n")
+
+
+def test_a_stored_escape_sequence_does_not_reach_the_screen(run):
+    run("add", "red \x1b[31malert\x07")
+
+    assert "\x1b" not in run("search", "red alert").out
+
+
+# -- asking a model ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(run, monkeypatch):
+    with OpenAIServer(reply="No hazelnuts for you.") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        yield server
+
+
+@pytest.mark.server
+def test_ask_gives_the_model_what_is_remembered_and_prints_its_answer(run, told, model):
+    ran = run("ask", "What am I allergic to?")
+
+    assert (ran.code, ran.out) == (0, "No hazelnuts for you.\n")
+    assert "I am allergic to hazelnuts." in str(model.requests[0]["messages"])
+
+
+@pytest.mark.server
+def test_ask_prints_json_with_the_context_and_the_tokens(run, told, model):
+    answer = json.loads(run("ask", "What am I allergic to?", "--json").out)
+
+    assert answer["text"] == "No hazelnuts for you."
+    assert answer["context"]["memories"][0]["text"]
+    assert answer["usage"]["completion_tokens"] == 4
+
+
+@pytest.mark.server
+def test_a_chat_answers_each_line_and_remembers_it(run, model):
+    ran = run("chat", "--session", "evening", stdin="Can I eat this?\nAnd that?\n\nnot read\n")
+
+    assert ran.out == "No hazelnuts for you.\n" * 2
+    with HybridMemory.open("memory") as memory:
+        turns = memory.scope(user_id="ana", session_id="evening").messages()
+    assert [turn.text for turn in turns if turn.role == "user"] == ["Can I eat this?", "And that?"]
+
+
+@pytest.mark.server
+def test_a_model_that_refuses_is_one_line(fails, model):
+    model.failures += [Failure(status=401)]
+
+    assert "OPENAI_API_KEY" in fails("ask", "What am I allergic to?")
+
+
+# -- evaluation ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locomo(tmp_path):
+    turns = [
+        {"dia_id": "D1:1", "speaker": "Ana", "text": "My dog is called Pascal."},
+        {"dia_id": "D1:2", "speaker": "Ben", "text": "I moved to Lyon."},
+    ]
+    conversation = {"session_1": turns, "session_1_date_time": "1:56 pm on 8 May, 2026"}
+    qa = [{"question": "What is Ana's dog called?", "evidence": ["D1:1"], "category": 4}]
+    path = tmp_path / "locomo.json"
+    path.write_text(json.dumps([{"conversation": conversation, "qa": qa}]))
+    return path
+
+
+def test_an_evaluation_prints_json_only_when_asked(run, locomo):
+    ran = run("eval", "locomo", str(locomo), "--json")
+
+    assert json.loads(ran.out)["overall"]["recall@5"] == 1
+    assert ran.err == ""
+
+
+def test_an_evaluation_shows_every_metric(run, locomo):
+    ran = run("eval", "locomo", str(locomo))
+
+    assert all(metric in ran.out for metric in METRICS)
+
+
+def test_longmemeval_is_read_in_its_own_format(run, tmp_path):
+    spoken = [{"role": "user", "content": "My dog is called Pascal.", "has_answer": True}]
+    item = {
+        "question_id": "q1",
+        "question_type": "single-session-user",
+        "question": "What is my dog called?",
+        "question_date": "2026/05/30 (Sat) 23:40",
+        "haystack_sessions": [spoken],
+        "haystack_dates": ["2026/05/08 (Fri) 13:56"],
+    }
+    (tmp_path / "data.json").write_text(json.dumps([item]))
+
+    report = json.loads(run("eval", "longmemeval", "data.json", "--json").out)
+
+    assert report["questions"] == 1
+    assert report["overall"]["mrr"] == 1
+
+
+# -- what goes wrong -----------------------------------------------------------------------
+
+
+def test_a_naive_time_is_refused_with_an_example(fails):
+    line = fails("add", "Signed", "--at", "2026-05-02T15:30")
+
+    assert "no zone" in line
+    assert "2026-05-02T10:00+02:00" in line
+
+
+def test_what_is_no_time_is_refused(fails):
+    assert "--at 'yesterday' is not a time" in fails("add", "Signed", "--at", "yesterday")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--metadata", "{", "not JSON"),
+        ("--metadata", "[1]", "not a JSON object"),
+        ("--kind", "document", "hybrid-memory learn"),
+        ("--kind", "thought", "'thought'"),
+    ],
+)
+def test_add_names_the_argument_that_it_cannot_take(fails, option, value, said):
+    assert said in fails("add", "text", option, value)
+
+
+def test_a_taken_id_is_a_conflict(run, fails):
+    run("add", "I like tea.", "--id", "tea")
+
+    assert "tea" in fails("add", "I like coffee.", "--id", "tea")
+
+
+def test_an_empty_text_is_refused(fails):
+    assert "empty" in fails("add", "-", stdin="\n")
+
+
+def test_stdin_that_is_not_utf_8_is_refused(fails):
+    assert "UTF-8 at byte 1" in fails("add", "-", stdin=b"t\xe9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--where", "{"), "--where is not JSON"),
+        (("--where", '{"at": {"$near": 1}}'), "$near"),
+        (("--k", "0"), "k must be"),
+        (("--k", "many"), "--k"),
+        (("--kind", "thought"), "unknown kind 'thought'"),
+        (("--now", "2026-05-02"), "no zone"),
+        (("--colour", "red"), "--colour"),
+    ],
+)
+def test_search_names_the_argument_that_it_cannot_take(told, fails, arguments, said):
+    assert said in fails("search", "tea", *arguments)
+
+
+@pytest.mark.parametrize("command", [("search", "tea"), ("context", "tea"), ("stats",)])
+def test_reading_does_not_make_a_store(fails, tmp_path, command):
+    line = fails(*command, "--store", "misspelt")
+
+    assert "--store" in line
+    assert not (tmp_path / "misspelt").exists()
+
+
+def test_a_file_is_no_store(fails, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a store")
+
+    assert "notes.txt" in fails("add", "text", "--store", "notes.txt")
+
+
+def test_learning_what_is_not_there_names_it(fails):
+    assert "nowhere.md" in fails("learn", "nowhere.md")
+
+
+def test_a_data_file_of_another_form_is_refused(fails, tmp_path):
+    (tmp_path / "data.json").write_text('[{"text": "no conversation"}]')
+
+    assert "conversation" in fails("eval", "locomo", "data.json")
+
+
+@pytest.mark.parametrize("command", [("ask", "What do I drink?"), ("chat",)])
+def test_without_a_model_one_line_says_how_to_name_one(fails, tmp_path, command):
+    line = fails(*command)
+
+    assert "OPENAI_API_KEY" in line
+    assert "OPENAI_BASE_URL" in line
+    assert "OPENAI_MODEL" in line
+
+
+def test_a_missing_argument_points_to_the_help(fails):
+    assert "hybrid-memory search --help" in fails("search")
+
+
+def test_an_unknown_command_is_a_usage_error(fails):
+    assert "'remember'" in fails("remember", "this")
+
+
+# -- the process ---------------------------------------------------------------------------
+
+
+def test_a_pipe_gets_no_escape_sequences_and_no_bar(tmp_path):
+    (tmp_path / "menu.md").write_text("Lentils on Mondays.\n")
+    store = ["--store", str(tmp_path / "store"), "--user", "ana"]
+    learned = subprocess.run(
+        [*COMMAND, "learn", str(tmp_path / "menu.md"), *store], capture_output=True, check=True
+    )
+    found = subprocess.run([*COMMAND, "search", "lentils", *store], capture_output=True, check=True)
+
+    assert (learned.stdout, learned.stderr) == (b"1 chunks of 1 files\n", b"")
+    assert b"Lentils on Mondays." in found.stdout
+    assert b"\x1b" not in found.stdout + found.stderr
+
+
+def test_an_error_ends_the_process_with_2_and_no_traceback(tmp_path):
+    ran = subprocess.run(
+        [*COMMAND, "search", "tea", "--store", str(tmp_path / "misspelt"), "--user", "ana"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("hybrid-memory: there is no store at ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_traceback():
+    process = subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+
+    assert b"Traceback" not in err
+
+
+def test_ctrl_c_is_quiet(tmp_path):
+    keyboard, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "chat", "--store", str(tmp_path / "store"), "--user", "ana"],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"},
+    )
+    assert process.stdout.read(2) == b"> "  # it waits for a question
+    for _ in range(3):
+        # A signal that comes just before the read begins is only seen with the next one.
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+            break
+    err = process.stderr.read()
+    os.close(keyboard)
+    os.close(terminal)
+
+    assert process.returncode == 130
+    assert err == b""
