@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hybrid_memory.types import Query, Window
-from hybrid_memory.words import content_words, encode
+from hybrid_memory.words import STOP_WORDS, content_words, encode
 
 _Days = tuple[float, float]  # days from the start of today, the second not included
 
@@ -26,7 +26,8 @@ def analyze(
     `speakers` are the names known in the scope. `span` is the time its memories cover: a date
     without a year means that day in each of its years (only the year of `now` without a span).
     """
-    dense, named = _without_names(text, speakers)
+    windows, dateless = _dates(text, now, span or (now, now))
+    dense, named = _without_names(text, dateless, speakers)
     words = content_words(text)
     return Query(
         text=text,
@@ -35,28 +36,50 @@ def analyze(
         terms=tuple(dict.fromkeys(encode(words).tolist())),
         now=now,
         speaker=named[0] if len(named) == 1 else None,
-        windows=tuple(_windows(dense, now, span or (now, now))),
+        windows=tuple(windows),
     )
 
 
-def _without_names(text: str, speakers: Collection[str]) -> tuple[str, list[str]]:
+def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple[str, list[str]]:
     """Return the text without names, and the speakers that were named.
 
     A name in a question draws the encoder to greetings that hold the name. A name is known by its
-    capital ("Will" is a person, "will" is not), unless the question has none at all.
+    capital ("Will" is a person, "will" is not), unless the question has none at all. `searched`
+    is the text with its dates blanked out: in "May 2023" May is nobody.
     """
-    flags = 0 if text != text.lower() else re.IGNORECASE
-    named = []
-    for speaker in sorted(speakers):
-        parts = [speaker, *speaker.split()]
-        either = "|".join(re.escape(part) for part in sorted(set(parts), key=len, reverse=True))
-        stripped = re.sub(rf"\b(?:{either})\b(?:['’]s\b)?", " ", text, flags=flags)
-        if stripped != text:
-            text = stripped
-            named.append(speaker)
-    kept = " ".join(text.split())
+    owners: dict[str, set[str]] = {}
+    for speaker in speakers:
+        for form in _forms(speaker):
+            owners.setdefault(form, set()).add(speaker)
+    if not owners:
+        return text, []
+    lower = text == text.lower()
+    either = "|".join(re.escape(form) for form in sorted(owners, key=len, reverse=True))
+    pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE if lower else 0)
+    by_case = {form.casefold(): names for form, names in owners.items()}
+    named: set[str] = set()
+    kept, end = [], 0
+    for match in pattern.finditer(searched):
+        # Of a form that several share, all are named, so that none is the one.
+        named |= owners.get(match[0]) or by_case[match[0].casefold()]
+        kept.append(text[end : match.start()])
+        possessive = re.compile("['’]s\\b").match(text, match.end())
+        end = possessive.end() if possessive else match.end()
+    if not named:
+        return text, []
+    stripped = " ".join(" ".join([*kept, text[end:]]).split())
     # Nothing but names and signs: then the name is the question.
-    return (kept if re.search(r"\w", kept) else " ".join([text, *named]).strip()), named
+    return (stripped if re.search(r"\w", stripped) else text), sorted(named)
+
+
+def _forms(speaker: str) -> set[str]:
+    """Return how a speaker may be named: in full, and by the parts that are names themselves."""
+    parts = speaker.split()
+    if speaker != speaker.lower():  # in "Vincent van Gogh" the small word is no name
+        parts = [part for part in parts if part[0] != part[0].lower() or part == part.upper()]
+    names = [part for part in parts if len(part) > 1 or not part.isascii()]
+    names = [part for part in names if part.lower() not in STOP_WORDS and not part.isdecimal()]
+    return {name[0].upper() + name[1:] for name in [" ".join(speaker.split()), *names] if name}
 
 
 # -- dates -----------------------------------------------------------------------------------
@@ -90,6 +113,7 @@ _MONTHS = {
     for number in range(1, 13)
     for name in (calendar.month_name[number].lower(), calendar.month_abbr[number].lower())
 } | {"sept": 9}
+_VERBS = {"may", "march", "mar"}  # in small letters these are months only beside a year or "in"
 _WEEKDAYS = {calendar.day_name[number].lower(): number for number in range(7)}
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "couple": 2, "few": 3, "three": 3, "four": 4,
            "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}  # fmt: skip
@@ -111,6 +135,7 @@ _RELATIVE: dict[str, _Days] = {
 
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _COUNT = r"(?P<count>\d{1,3}|" + "|".join(_COUNTS) + r")(?: of)?"
+_YEAR = r"(?:19|20)\d\d"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 
 
@@ -121,13 +146,16 @@ def _iso(match: re.Match[str], cal: _Calendar) -> Iterator[_Days]:
 
 
 def _day_of_month(match: re.Match[str], cal: _Calendar) -> Iterator[_Days]:
+    if match["month"] in _VERBS and not match["year"]:
+        raise ValueError("these 2 may differ")
     years = [int(match["year"])] if match["year"] else cal.years
     for year in years:
         yield from cal.date(year, _MONTHS[match["month"].lower()], int(match["day"]))
 
 
 def _month(match: re.Match[str], cal: _Calendar) -> Iterator[_Days]:
-    # Only with a year or after a preposition: "I may" and "march on" are no months.
+    if match["month"] in _VERBS and match[0].lower().startswith(("this", "last")):
+        raise ValueError("this may be")
     years = [int(match["year"])] if match["year"] else cal.years
     for year in years:
         yield from cal.month(year, _MONTHS[match["month"].lower()])
@@ -165,15 +193,15 @@ def _number(word: str) -> int:
 # Longest forms first; each match uses up its characters. Another language adds its own rows.
 _DATE_RULES: list[tuple[str, _Rule]] = [
     (r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b", _iso),
-    (rf"\b{_DAY}(?: of)? (?P<month>{_MONTH})\b\.?(?:,? (?P<year>\d{{4}}))?\b", _day_of_month),
-    (rf"\b(?P<month>{_MONTH})\.? {_DAY}\b(?:,? (?P<year>\d{{4}}))?\b", _day_of_month),
-    (rf"\b(?P<month>{_MONTH})\b\.?,? (?:of )?(?P<year>\d{{4}})\b", _month),
+    (rf"\b{_DAY}(?: of)? (?P<month>{_MONTH})\b\.?(?:,? (?P<year>{_YEAR}))?\b", _day_of_month),
+    (rf"\b(?P<month>{_MONTH})\.? {_DAY}\b(?:,? (?P<year>{_YEAR}))?\b", _day_of_month),
+    (rf"\b(?P<month>{_MONTH})\b\.?,? (?:of )?(?P<year>{_YEAR})\b", _month),
     (
         r"\b(?:in|during|since|of|early|late|mid|last|this|from|until|by)[ -]"
         rf"(?P<month>{_MONTH})\b(?P<year>)",
         _month,
     ),
-    (r"\b(?:in|during|since|of|from|until|by|early|late|mid)[ -](?P<year>(?:19|20)\d\d)\b", _year),
+    (rf"\b(?:in|during|since|of|from|until|by|early|late|mid)[ -](?P<year>{_YEAR})\b", _year),
     (rf"\b{_COUNT} (?P<unit>day|week|month|year)s? (?:ago|back|earlier)\b", _ago),
     (rf"\b(?:past|last|previous) {_COUNT} (?P<unit>day|week|month|year)s?\b", _past_units),
     (rf"\blast (?P<weekday>{'|'.join(_WEEKDAYS)})\b", _last_weekday),
@@ -184,26 +212,30 @@ _DATE_RULES: list[tuple[str, _Rule]] = [
     ),
 ]
 _COMPILED = [(re.compile(pattern, re.IGNORECASE), rule) for pattern, rule in _DATE_RULES]
+# What every date holds: most questions have none of it and need not go through the rules.
+_HINT = re.compile(
+    rf"\d|\b(?:{_MONTH}|today|yesterday|last|past|previous|this|ago|back|earlier)\b", re.IGNORECASE
+)
 
 
-def _windows(text: str, now: datetime, span: tuple[datetime, datetime]) -> Iterator[Window]:
+def _dates(text: str, now: datetime, span: tuple[datetime, datetime]) -> tuple[list[Window], str]:
+    """Return the windows of all dates in a text, and the text with the dates blanked out."""
     cal = _Calendar(
         today=now.replace(hour=0, minute=0, second=0, microsecond=0),
-        years=range(span[0].year, max(span[1].year, now.year if span[0] == now else 0) + 1),
+        years=range(span[0].year, span[1].year + 1),
     )
+    windows: list[Window] = []
+    if not _HINT.search(text):
+        return windows, text
     for pattern, rule in _COMPILED:
-        used = []
         for match in pattern.finditer(text):
             try:
-                found = list(rule(match, cal))
-            except (ValueError, OverflowError):  # the year 0, or a century of months ago
+                found = [
+                    Window(cal.today + timedelta(days=low), cal.today + timedelta(days=high))
+                    for low, high in rule(match, cal)
+                ]
+            except (ValueError, OverflowError):  # no date, the year 0, a century of months ago
                 continue
-            for low, high in found:
-                try:
-                    start = cal.today + timedelta(days=low)
-                    yield Window(start, cal.today + timedelta(days=high))
-                except OverflowError:
-                    continue
-            used.append(match.span())
-        for start_at, end_at in used:
-            text = text[:start_at] + " " * (end_at - start_at) + text[end_at:]
+            windows += found
+            text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+    return windows, text

@@ -11,6 +11,7 @@ with metadata as ISO 8601 text.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -81,7 +82,7 @@ class _Compiler:
             return _comparison(field, "$eq", value)
         if not value:
             raise FilterError(f"the condition on {field!r} is empty; use {{'$exists': true}}")
-        self._conditions += len(value)
+        self._conditions += len(value) - 1
         parts = [_comparison(field, operator, operand) for operator, operand in value.items()]
         return lambda fields: all(part(fields) for part in parts)
 
@@ -122,7 +123,8 @@ def _comparison(field: str, operator: object, operand: object) -> Predicate:
 
 def _operand(field: str, operator: str, operand: object) -> Any:
     if isinstance(operand, list | tuple):
-        return [_operand(field, operator, part) for part in operand]
+        nested = any(isinstance(part, list | tuple) for part in operand)
+        return None if nested else [_operand(field, operator, part) for part in operand]
     if isinstance(operand, datetime):
         moment = when(operand, f"{operator} on {field!r}")
         return microseconds(moment) if field == "at" else moment.isoformat()
@@ -133,6 +135,8 @@ def _operand(field: str, operator: str, operand: object) -> Any:
             except ValueError as error:
                 raise FilterError(f"{operator} on 'at': {error}") from error
         raise FilterError("'at' compares with an aware datetime or ISO 8601 text with a zone")
+    if field in RECORD_FIELDS and isinstance(operand, str):
+        return unicodedata.normalize("NFC", operand)  # the form in which names are stored
     return operand
 
 

@@ -22,23 +22,23 @@ def gather(
     kinds: frozenset[Kind] | None = None,
     where: Predicate | None = None,
     session_id: str | None = None,
-    width: int = WIDTH,
+    width: int | None = WIDTH,
 ) -> Pool:
     """Return the rows of a view that may answer, with their cosine and their share of the words.
 
-    Without an index every allowed row is a candidate, because one matrix product gives all of
-    them. With one (or a document store), the nearest `width`, the best `width` by words and the
-    session's newest turns are. Where a filter leaves fewer of
-    them than there are, all rows are compared, so k results are found whenever k exist.
+    Without an index, or without a `width`, every allowed row is a candidate, because one pass
+    over the vectors measures them all. With one (or with a document store), the nearest `width`
+    are, the best `width` by words, and the session's newest turns. Where a filter leaves fewer
+    of them than there are, all rows are compared, so k are found whenever k exist.
     """
     allowed = view.allowed(now=microseconds(query.now), kinds=kinds, where=where)
     words = view.words.scores(query.terms, view.alive)
-    near = view.nearest(vector, width)
+    near = None if width is None else view.nearest(vector, width)
     if near is not None:
         near = near[allowed[near]]
-        if len(near) < min(width, int(np.count_nonzero(allowed))):
+        if len(near) < min(width or 0, int(np.count_nonzero(allowed))):
             near = None
-    if near is None:
+    if near is None or width is None:
         rows = np.flatnonzero(allowed)
         # All rows in one product, without copying them first.
         everything = slice(None) if len(rows) == len(allowed) else rows
@@ -51,4 +51,4 @@ def gather(
     if code is not None:
         session = np.flatnonzero(allowed & (view.columns["session_id"] == code))[-SESSION_TURNS:]
     rows = np.unique(np.concatenate([near, by_words, session]))
-    return Pool(view, rows, view.cosines(vector, rows), words[rows])
+    return Pool(view, rows, view.cosines(vector, rows), words[rows], is_part=True)

@@ -18,7 +18,8 @@ def is_ranked(record: Record) -> bool:
     Instructions are always in force and system messages are the application's own words: neither
     answers a question.
     """
-    return record.kind != "instruction" and record.role != "system"
+    is_system_message = record.kind == "message" and record.role == "system"
+    return record.kind != "instruction" and not is_system_message
 
 
 def index_text(record: Record) -> str:

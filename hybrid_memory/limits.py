@@ -26,6 +26,9 @@ from hybrid_memory.types import KINDS, ROLES, Kind, Namespace, Role
 MAX_TEXT_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 5
+MAX_DATA_BYTES = 64 * 1024
+MAX_DATA_DEPTH = 16  # messages with parts and tool calls
+MAX_INTEGER_BITS = 64  # what other readers of JSON can hold
 MAX_LABEL_CHARS = 256
 MAX_LABELS = 8
 MAX_K = 200
@@ -178,16 +181,34 @@ def whole(value: object, name: str, *, low: int, high: int | None = None) -> int
     return value
 
 
-def json_object(value: object, name: str, *, max_bytes: int = MAX_METADATA_BYTES) -> dict[str, Any]:
+def json_object(
+    value: object,
+    name: str,
+    *,
+    max_bytes: int = MAX_METADATA_BYTES,
+    max_depth: int = MAX_METADATA_DEPTH,
+) -> dict[str, Any]:
     """Return a JSON object as a plain dict.
 
     Raises:
         MetadataError: not a mapping with string keys, something JSON cannot hold (a NaN, a
-            datetime), deeper than 5 levels, or over `max_bytes`.
+            datetime), deeper than `max_depth` levels, or over `max_bytes`.
     """
     if not isinstance(value, Mapping):
         raise MetadataError(f"{name} must be a mapping, not {type(value).__name__}")
-    plain: dict[str, Any] = _plain(value, name, MAX_METADATA_DEPTH)
+    plain: dict[str, Any] = json_value(value, name, max_bytes=max_bytes, max_depth=max_depth)
+    return plain
+
+
+def json_value(
+    value: object,
+    name: str,
+    *,
+    max_bytes: int = MAX_METADATA_BYTES,
+    max_depth: int = MAX_METADATA_DEPTH,
+) -> Any:
+    """Return a JSON value as plain lists and dicts, within the bounds of `json_object`."""
+    plain = _plain(value, name, max_depth, max_depth)
     size = len(to_json(plain).encode())
     if size > max_bytes:
         raise MetadataError(
@@ -197,17 +218,14 @@ def json_object(value: object, name: str, *, max_bytes: int = MAX_METADATA_BYTES
     return plain
 
 
-def json_value(value: object, name: str) -> Any:
-    """Return a JSON value as plain lists and dicts, within the bounds of `json_object`."""
-    return json_object({"value": value}, name)["value"]
-
-
 def to_json(value: object) -> str:
     """Return compact JSON, keys in their order."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: object, path: str, depth: int) -> Any:
+def _plain(value: object, path: str, depth: int, limit: int) -> Any:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise MetadataError(f"{path} has over {MAX_INTEGER_BITS} bits; store it as a string")
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -219,15 +237,15 @@ def _plain(value: object, path: str, depth: int) -> Any:
             raise MetadataError(f"{path} has a NUL or a lone surrogate; remove it")
         return value
     if isinstance(value, Mapping | list | tuple) and depth == 0:
-        raise MetadataError(f"{path} is nested deeper than {MAX_METADATA_DEPTH} levels")
+        raise MetadataError(f"{path} is nested deeper than {limit} levels; flatten it")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise MetadataError(f"{path} has the key {key!r}; keys are strings")
-            _plain(key, f"a key of {path}", depth)
-        return {key: _plain(part, f"{path}.{key}", depth - 1) for key, part in value.items()}
+            _plain(key, f"a key of {path}", depth, limit)
+        return {key: _plain(part, f"{path}.{key}", depth - 1, limit) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part, f"{path}[{i}]", depth - 1) for i, part in enumerate(value)]
+        return [_plain(part, f"{path}[{i}]", depth - 1, limit) for i, part in enumerate(value)]
     hint = "; use its isoformat()" if isinstance(value, datetime) else ""
     raise MetadataError(f"{path} is a {type(value).__name__}, which JSON cannot hold{hint}")
 
@@ -245,7 +263,10 @@ def unit_vectors(vectors: object, *, count: int, dim: int) -> Vectors:
         DimensionMismatchError: another dimension.
         VectorError: another shape, a NaN, an infinity, or a norm over 1e6.
     """
-    array = np.asarray(vectors)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:
+        raise VectorError(f"the embedder gave vectors of different lengths: {error}") from None
     if array.ndim != 2 or array.shape[0] != count or array.dtype.kind not in "fiu":
         raise VectorError(
             f"the embedder gave an array of shape {array.shape} and type {array.dtype} "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_memory.errors import InvalidInputError
+from hybrid_memory.limits import fraction
 from hybrid_memory.partition import Pool
 from hybrid_memory.types import Namespace
 
@@ -28,9 +29,7 @@ class Weights:
 
     def __post_init__(self) -> None:
         for name in ("cosine", "bm25", "threshold"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InvalidInputError(f"weight {name} must be between 0 and 1: {value}")
+            fraction(getattr(self, name), f"weight {name}")
         if self.cosine + self.bm25 == 0:
             raise InvalidInputError("all weights are 0; give at least one signal some")
 
@@ -77,32 +76,36 @@ def merge(
         return []
     places = np.concatenate([np.arange(len(pool.rows)) for pool, _ in parts])
     scores = np.concatenate([sum(values.values()) for _, values in parts]).astype(np.float64)
-    columns = np.concatenate([pool.view.columns[pool.rows] for pool, _ in parts])
-    order = _best_first(scores, columns, limit=None if mmr_lambda is not None else 4 * k)
-    chosen = _distinct(order[scores[order] >= min_score], columns)
-    if len(chosen) < k and len(order) < len(scores):
+    # Only the columns that are needed: a whole row is ten times as much to copy.
+    at, digest = (
+        np.concatenate([pool.view.columns[name][pool.rows] for pool, _ in parts])
+        for name in ("at", "digest")
+    )
+    order = _best_first(scores, at, digest, limit=None if mmr_lambda is not None else 4 * k)
+    best = _distinct(order[scores[order] >= min_score], digest)
+    if len(best) < k and len(order) < len(scores):
         # So many repetitions that the first cut held fewer than k different texts.
-        order = _best_first(scores, columns, limit=None)
-        chosen = _distinct(order[scores[order] >= min_score], columns)
+        order = _best_first(scores, at, digest, limit=None)
+        best = _distinct(order[scores[order] >= min_score], digest)
     if mmr_lambda is not None:
-        chosen = _diverse(chosen[: 5 * k], scores, parts, pools, places, k, mmr_lambda)
+        vectors = [_vector(parts[pools[row]][0], places[row]) for row in best[: 5 * k]]
+        best = _diverse(best[: 5 * k], scores, vectors, k, mmr_lambda)
     ranked = []
-    for best, newest, count in chosen[:k]:
-        _, values = parts[pools[best]]
-        signals = {name: float(value[places[best]]) for name, value in values.items()}
+    for row, copies in zip(best[:k], _copies(best[:k], digest), strict=True):
+        _, values = parts[pools[row]]
+        signals = {name: float(value[places[row]]) for name, value in values.items()}
+        newest = max(copies, key=lambda copy: at[copy])
+        pool, _ = parts[pools[newest]]
         ranked.append(
             Ranked(
-                namespace=parts[pools[newest]][0].view.namespace,
-                key=int(columns["key"][newest]),
+                namespace=pool.view.namespace,
+                key=int(pool.view.columns["key"][pool.rows[places[newest]]]),
                 score=min(1.0, sum(signals.values())),
                 signals=signals,
-                duplicates=count,
+                duplicates=len(copies) - 1,
             )
         )
     return ranked
-
-
-_Chosen = tuple[int, int, int]  # the candidate that scored best, the newest of its text, the rest
 
 
 def _weighted(signals: Signals, shares: Mapping[str, float]) -> dict[str, NDArray[np.float64]]:
@@ -110,47 +113,52 @@ def _weighted(signals: Signals, shares: Mapping[str, float]) -> dict[str, NDArra
 
 
 def _best_first(
-    scores: NDArray[np.float64], columns: NDArray[np.void], limit: int | None
+    scores: NDArray[np.float64],
+    at: NDArray[np.int64],
+    digest: NDArray[np.int64],
+    *,
+    limit: int | None,
 ) -> NDArray[np.int64]:
     rows = np.arange(len(scores))
     if limit is not None and limit < len(scores):
         floor = np.partition(scores, len(scores) - limit)[len(scores) - limit]
         rows = np.flatnonzero(scores >= floor)  # all that tie with the last one too
     # Equal scores: the newer first; equal times: by text, so that the order of writing is no rank.
-    at, digest = columns["at"][rows], columns["digest"][rows]
-    return rows[np.lexsort((digest, -at, -scores[rows]))]
+    return rows[np.lexsort((digest[rows], -at[rows], -scores[rows]))]
 
 
-def _distinct(order: NDArray[np.int64], columns: NDArray[np.void]) -> list[_Chosen]:
+def _distinct(order: NDArray[np.int64], digest: NDArray[np.int64]) -> list[int]:
+    """Return the first candidate of each text."""
+    _, first = np.unique(digest[order], return_index=True)
+    best: list[int] = order[np.sort(first)].tolist()
+    return best
+
+
+def _copies(best: Sequence[int], digest: NDArray[np.int64]) -> list[list[int]]:
+    """Return all candidates of each text, whatever they score."""
+    wanted = digest[list(best)]
+    rows = np.flatnonzero(np.isin(digest, wanted))
     groups: dict[int, list[int]] = {}
-    for row, digest in zip(order.tolist(), columns["digest"][order].tolist(), strict=True):
-        groups.setdefault(digest, []).append(row)
-    at = columns["at"]
-    return [
-        (rows[0], max(rows, key=lambda row: at[row]), len(rows) - 1) for rows in groups.values()
-    ]
+    for row, said in zip(rows.tolist(), digest[rows].tolist(), strict=True):
+        groups.setdefault(said, []).append(row)
+    return [groups[said] for said in wanted.tolist()]
+
+
+def _vector(pool: Pool, place: int) -> NDArray[np.float32] | None:
+    vectors = pool.view.vectors
+    return None if vectors is None else vectors[pool.rows[place]]
 
 
 def _diverse(
-    chosen: list[_Chosen],
+    best: Sequence[int],
     scores: NDArray[np.float64],
-    parts: Sequence[tuple[Pool, Mapping[str, NDArray[np.float64]]]],
-    pools: NDArray[np.int64],
-    places: NDArray[np.int64],
+    vectors: Sequence[NDArray[np.float32] | None],
     k: int,
     mmr_lambda: float,
-) -> list[_Chosen]:
-    if not chosen:
-        return []
-    best = np.array([row for row, _, _ in chosen])
-    vectors = []
-    for row in best.tolist():
-        pool, _ = parts[pools[row]]
-        known = pool.view.vectors
-        vectors.append(None if known is None else known[pool.rows[places[row]]])
+) -> list[int]:
     dim = next((len(vector) for vector in vectors if vector is not None), 1)
     matrix = np.array([np.zeros(dim) if vector is None else vector for vector in vectors])
-    relevance = mmr_lambda * scores[best]
+    relevance = mmr_lambda * scores[list(best)]
     likeness = np.zeros(len(best))
     taken: list[int] = []
     while len(taken) < min(k, len(best)):
@@ -158,4 +166,4 @@ def _diverse(
         gain[taken] = -np.inf
         taken.append(int(gain.argmax()))
         likeness = np.maximum(likeness, np.vecdot(matrix, matrix[taken[-1]]))
-    return [chosen[i] for i in taken]
+    return [best[i] for i in taken]

@@ -42,7 +42,7 @@ _COLUMNS = np.dtype(
         ("expires_at", np.int64),
         ("valid_to", np.int64),
         ("digest", np.int64),
-        ("importance", np.float32),
+        ("importance", np.float64),
         ("kind", np.int16),
         ("role", np.int32),
         ("speaker", np.int32),
@@ -105,7 +105,8 @@ class View:
     """What a reader sees of a shelf: n rows that nobody changes any more.
 
     `vectors` is (n, dim), or None where a document store keeps them. `alive` is False for rows
-    that were deleted or replaced.
+    that were deleted or replaced. `speakers` are those who said something here, `span` the first
+    and the last time (microseconds).
     """
 
     namespace: Namespace
@@ -118,16 +119,12 @@ class View:
     names: _Names
     index: VectorIndex | None
     documents: DocumentStore | None
+    speakers: frozenset[str] = frozenset()
+    span: tuple[int, int] = (0, 0)
 
     def code(self, name: str) -> int | None:
         """Return the number that a name (a speaker, a session...) has here, if it has one."""
         return self.names.find(name)
-
-    def speakers(self) -> set[str]:
-        """Return the names of those who said something here."""
-        codes = self.columns["speaker"][self.alive]
-        seen = np.bincount(codes[codes != _NONE])
-        return {self.names.values[code] for code in np.flatnonzero(seen).tolist()}
 
     def allowed(self, *, now: int, kinds: frozenset[Kind] | None, where: Predicate | None) -> Mask:
         """Return which rows may be found: alive, in force at `now` (microseconds), as filtered."""
@@ -160,7 +157,7 @@ class View:
         return value
 
     def nearest(self, vector: Vector, k: int) -> Rows | None:
-        """Return about k rows near a vector by index or document store; None without either."""
+        """Return up to k rows near a vector by index or document store; None without either."""
         if self.documents is not None:
             keys, _ = self.documents.search(self.namespace, vector, k)
             rows = np.flatnonzero(self.alive & np.isin(self.columns["key"], keys))
@@ -198,6 +195,7 @@ class Pool:
     rows: Rows
     cosine: NDArray[np.float32]
     bm25: NDArray[np.float32]
+    is_part: bool = False  # whether there were more rows that an index passed over
 
 
 class _ShelfState:
@@ -253,17 +251,21 @@ class _ShelfState:
         self._metadata.extend(row.metadata for row in rows)
         self._metadata_bytes += sum(len(row.metadata) for row in rows if row.metadata)
         words: list[Terms] = [np.frombuffer(row.terms, np.uint32) for row in rows]
+        columns = self._columns.append(np.array(table, _COLUMNS))
+        alive = np.concatenate([alive, np.ones(len(rows), np.bool_)])
         self.view = View(
             namespace=old.namespace,
             shelf=old.shelf,
-            columns=self._columns.append(np.array(table, _COLUMNS)),
-            alive=np.concatenate([alive, np.ones(len(rows), np.bool_)]),
+            columns=columns,
+            alive=alive,
             vectors=self._with_vectors(rows),
             words=old.words.extended(words),
             metadata=self._metadata,
             names=names,
             index=old.index,
             documents=old.documents,
+            speakers=_speakers(columns["speaker"][alive], names),
+            span=(int(columns["at"].min()), int(columns["at"].max())),
         )
 
     def _with_vectors(self, rows: Sequence[IndexRow]) -> Vectors | None:
@@ -295,6 +297,11 @@ class _ShelfState:
     def nbytes(self) -> int:
         vectors = 0 if self._vectors is None else self._vectors.nbytes
         return self._columns.nbytes + vectors + self.view.words.nbytes + self._metadata_bytes
+
+
+def _speakers(codes: NDArray[np.int32], names: _Names) -> frozenset[str]:
+    seen = np.bincount(codes[codes != _NONE])
+    return frozenset(names.values[code] for code in np.flatnonzero(seen).tolist())
 
 
 class Partition:
@@ -329,6 +336,8 @@ class Partition:
         """Return both shelves, memories first, as of the last acknowledged write."""
         position = self._store.position(self._namespace)
         with self._lock:
+            if position < self._position:  # the directory was put back from a backup
+                self._clear()
             if position > self._position:
                 self._catch_up()
                 if max(self._memories.dead_share, self._papers.dead_share) > _COMPACT_ABOVE:
@@ -352,16 +361,17 @@ class Partition:
         # What has no vector (instructions, system messages) is not ranked.
         memories = [row for row in rows if row.kind != "document" and row.vector is not None]
         papers = [row for row in rows if row.kind == "document"]
+        if self._documents is not None:
+            # First, because it may fail: then nothing here has changed and all is tried again.
+            self._fill(self._documents, position, some=bool(papers))
         # An update may have moved a record from one shelf to the other.
         self._memories.apply(memories, [*removed, *(row.key for row in papers)])
         self._papers.apply(papers, [*removed, *(row.key for row in memories)])
         for shelf in (self._memories, self._papers):
             shelf.indexed(self._index, self._index_above)
-        if self._documents is not None:
-            self._fill(self._documents, position)
         self._position = position
 
-    def _fill(self, documents: DocumentStore, position: int) -> None:
+    def _fill(self, documents: DocumentStore, position: int, *, some: bool) -> None:
         """Bring the document store, which outlives this process, up to the records."""
         since = self._documents_position
         if since is None:
@@ -369,7 +379,9 @@ class Partition:
         if since > position:  # of another or an older record store: derived, so start afresh
             documents.drop(self._namespace)
             since = 0
-        if since < position and (since or len(self._papers.view.alive)):
+        if not since and not some:
+            return  # a namespace without documents needs no collection
+        if since < position:
             for changes in self._store.changes(self._namespace, since=since):
                 _apply_documents(documents, self._namespace, changes, since, self._dim)
             empty = np.empty(0, np.int64)
@@ -381,6 +393,11 @@ class Partition:
                 position=position,
             )
         self._documents_position = position
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the namespace has never held anything."""
+        return self._position == 0
 
     @property
     def nbytes(self) -> int:
@@ -424,7 +441,9 @@ class PartitionCache:
             self._partitions.move_to_end(namespace)
         views = partition.views()
         with self._lock:
-            if namespace in self._partitions:
+            if partition.is_empty:
+                self._partitions.pop(namespace, None)
+            elif namespace in self._partitions:
                 size = partition.nbytes
                 self._bytes += size - self._sizes.get(namespace, 0)
                 self._sizes[namespace] = size

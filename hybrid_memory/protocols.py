@@ -217,8 +217,9 @@ class RecordStore(Protocol):
         kinds: Sequence[Kind],
         session_id: str | None = None,
         limit: int | None = None,
+        unexpired_at: datetime | None = None,
     ) -> Generator[Record, None, None]:
-        """Yield records, latest stored first; at most `limit` are read."""
+        """Yield records, latest stored first, at most `limit`; without those expired at a time."""
 
     def position(self, namespace: Namespace) -> int:
         """Return the number of the last change of a namespace; 0 if it has none."""

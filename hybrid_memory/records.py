@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
-from hybrid_memory import limits
+from hybrid_memory import limits, turns
 from hybrid_memory.errors import InvalidInputError, SourceError
 from hybrid_memory.types import Namespace, Record
 
@@ -62,6 +62,8 @@ def record(
     Raises:
         InvalidInputError: one of its kinds says which argument and why.
     """
+    if not isinstance(item, str | Mapping):
+        raise InvalidInputError(f"an item is a text or a mapping, not {type(item).__name__}")
     values = {"text": item} if isinstance(item, str) else dict(item)
     if unknown := values.keys() - Item.__annotations__.keys():
         raise InvalidInputError(
@@ -85,7 +87,9 @@ def record(
     if metadata is not None:
         metadata = limits.json_object(metadata, "metadata")
     if data is not None:
-        data = limits.json_object(data, "data", max_bytes=limits.MAX_TEXT_BYTES)
+        data = limits.json_object(
+            data, "data", max_bytes=limits.MAX_DATA_BYTES, max_depth=limits.MAX_DATA_DEPTH
+        )
     return Record(
         id=limits.optional_label(values.get("id"), "id") or uuid.uuid4().hex,
         namespace=namespace,
@@ -113,4 +117,6 @@ def changed(old: Record, changes: Mapping[str, Any]) -> Record:
             f"{min(unknown)!r} cannot be changed; {', '.join(Changes.__annotations__)} can"
         )
     values = {name: getattr(old, name) for name in Item.__annotations__} | dict(changes)
+    if "text" in changes and "data" not in changes:
+        values["data"] = turns.without_content(old.data)
     return record(values, namespace=old.namespace, session_id=old.session_id, now=old.created_at)

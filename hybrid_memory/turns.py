@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybrid_memory.errors import InvalidInputError
@@ -41,38 +41,58 @@ def from_message(message: Message) -> dict[str, Any]:
     content = message.get("content")
     kept = {key: value for key, value in message.items() if key not in _OURS and value is not None}
     text = _text(content)
-    if not isinstance(content, str):
-        kept["content"] = content
     if not text.strip():
         text = _calls(message.get("tool_calls"))
+    if not text.strip() and role == "tool":
+        text = "(no output)"
     if not text.strip():
         raise InvalidInputError(f"a message of the role {role!r} has neither a text nor tool calls")
+    if content != text:
+        kept["content"] = content
     turn = {key: message[key] for key in _OURS - {"role", "content"} if key in message}
     if role == "user" and "speaker" not in turn and isinstance(message.get("name"), str):
         turn["speaker"] = message["name"]
     turn |= {"text": text, "role": role, "kind": "message"}
-    turn["source"] = {"system": "developer"}.get(role, role)
+    turn["source"] = "developer" if role == "system" else role
     if kept:
         turn["data"] = {"message": kept}
     return turn
 
 
 def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if content is None:
-        return ""
+    if content is None or isinstance(content, str):
+        return content or ""
     if not isinstance(content, Sequence):
         raise InvalidInputError(f"content must be a text or a list, not {type(content).__name__}")
-    parts = [part if isinstance(part, str) else part.get("text", "") for part in content]
-    return "\n".join(part for part in parts if isinstance(part, str) and part)
+    texts = []
+    for part in content:
+        if not isinstance(part, str | Mapping):
+            raise InvalidInputError(
+                f"a part of content must be a text or a mapping, not {type(part).__name__}"
+            )
+        texts.append(part if isinstance(part, str) else part.get("text"))
+    return "\n".join(text for text in texts if isinstance(text, str) and text)
 
 
 def _calls(calls: object) -> str:
-    if not isinstance(calls, Sequence):
+    if calls is None:
         return ""
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
+        raise InvalidInputError("tool_calls must be a list of mappings")
     called = [call.get("function", call) for call in calls]
-    return "\n".join(f"{call.get('name', '')}({call.get('arguments', '')})" for call in called)
+    if not all(isinstance(function, Mapping) for function in called):
+        raise InvalidInputError("the function of one of the tool_calls must be a mapping")
+    return "\n".join(f"{one.get('name', '')}({one.get('arguments', '')})" for one in called)
+
+
+def without_content(data: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return a turn's data for a changed text: the content it was given as is no more true."""
+    message = (data or {}).get("message")
+    if not data or not isinstance(message, Mapping) or "content" not in message:
+        return data
+    kept = {key: value for key, value in message.items() if key != "content"}
+    others = {key: value for key, value in data.items() if key != "message"}
+    return others | ({"message": kept} if kept else {}) or None
 
 
 def exchanges(turns: Sequence[Record]) -> list[list[Record]]:

@@ -52,9 +52,8 @@ class Record:
     def as_message(self) -> dict[str, Any]:
         """Return the turn as a chat message, with the tool calls it was stored with."""
         message: dict[str, Any] = {"role": self.role, "content": self.text}
-        if self.data and "message" in self.data:
-            message |= self.data["message"]
-        return message
+        stored = (self.data or NOTHING).get("message")
+        return message | dict(stored) if isinstance(stored, Mapping) else message
 
 
 @dataclass(frozen=True, slots=True)

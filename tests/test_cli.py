@@ -170,7 +170,7 @@ def test_learn_takes_files_and_folders(run, tmp_path):
     hits = json.loads(run("search", "When are expenses paid?", "--k", "1", "--json").out)
 
     assert ran.out == "3 chunks of 3 files\n"
-    assert hits[0]["record"]["source"] == "expenses.txt"
+    assert hits[0]["record"]["source"] == "docs/expenses.txt"
     assert hits[0]["record"]["metadata"] == {"lang": "en"}
 
 

@@ -33,6 +33,12 @@ class _Nowhere(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
         return None
 
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return None
+
 
 def _nested(levels: int) -> dict[str, Any]:
     value: dict[str, Any] = {}
@@ -64,7 +70,9 @@ def test_a_text_that_cannot_be_stored_is_refused_with_the_reason(value: Any, mes
         limits.text(value)
 
 
-@pytest.mark.parametrize("value", ["a", " a ", "line\none", "\U0001f600", "a" * 65536, "\u00e9" * 32768])
+@pytest.mark.parametrize(
+    "value", ["a", " a ", "line\none", "\U0001f600", "a" * 65536, "\u00e9" * 32768]
+)
 def test_a_text_that_can_be_stored_is_returned_unchanged(value: str) -> None:
     assert limits.text(value) == value
 
@@ -80,7 +88,7 @@ def test_a_refused_text_is_not_repeated_by_its_error(bad: str) -> None:
 
 
 def test_the_argument_is_named_by_its_error() -> None:
-    with pytest.raises(TextError, match="^query is empty"):
+    with pytest.raises(TextError, match=r"^query is empty"):
         limits.text("", "query")
 
 
@@ -194,8 +202,8 @@ def test_an_unknown_role_is_refused_and_the_known_ones_listed(value: Any) -> Non
 
 
 def test_kinds_may_be_one_or_many_or_none() -> None:
-    assert limits.kinds("fact") == {"fact"}
-    assert limits.kinds(["fact", "event"]) == {"fact", "event"}
+    assert limits.kinds("fact") == frozenset({"fact"})
+    assert limits.kinds(["fact", "event"]) == frozenset({"fact", "event"})
     assert limits.kinds(None) is None
     with pytest.raises(InvalidInputError, match="unknown kind 'dream'"):
         limits.kinds(["fact", "dream"])
@@ -360,10 +368,15 @@ def test_a_key_of_the_profile_is_found_in_either_unicode_form(ana: Scope) -> Non
     assert len(ana.profile) == 0
 
 
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, dict | list) + max(map(_depth, inner), default=0)
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(10**20), 10**20)
+    | st.integers(-(2**63), 2**63)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("k"), inner, max_size=3),
@@ -372,13 +385,9 @@ JSON = st.recursive(
 
 
 @PROPERTY
-@given(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3))
+@given(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3).filter(lambda v: _depth(v) <= 5))
 def test_accepted_metadata_comes_back_from_json_as_it_was(value: dict[str, Any]) -> None:
-    try:
-        plain = limits.json_object(value, "metadata")
-    except MetadataError as error:
-        assert "deeper" in str(error)  # the strategy makes nothing else that is refused
-        return
+    plain = limits.json_object(value, "metadata")
 
     assert json.loads(limits.to_json(plain)) == plain == value
 
@@ -401,7 +410,7 @@ def test_accepted_metadata_comes_back_from_json_as_it_was(value: dict[str, Any])
         (np.array([[1, 0, 0], [0, NAN, 0]]), VectorError, "vector 1 of 2 holds a NaN"),
         (np.array([[INF, 0, 0], [0, 1, 0]]), VectorError, "vector 0 of 2 holds"),
         (np.array([[1, 0, 0], [2e6, 0, 0]]), VectorError, "vector 1 of 2 has a norm over 1e6"),
-        ([[1, 0, 0], [1, 0]], VectorError, ""),
+        ([[1, 0, 0], [1, 0]], VectorError, "array|texts|rows"),
         (None, VectorError, "for 2 texts"),
         ("vectors", VectorError, "for 2 texts"),
     ],

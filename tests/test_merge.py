@@ -282,7 +282,8 @@ class _DenseEmbedder:
             np.random.default_rng(int.from_bytes(seed)).standard_normal(self.dim) for seed in seeds
         ]
         vectors = np.array(rows, np.float32).reshape(-1, self.dim)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
     def embed_query(self, text: str) -> Vector:
         vector: Vector = self.embed([text])[0]

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from hybrid_memory.backends import onnx
@@ -61,6 +62,19 @@ def test_the_first_query_prints_nothing():
     )
 
     assert done.stdout + done.stderr == ""
+
+
+def test_the_weights_are_unfolded_when_the_model_loads_not_at_every_call(tmp_path, monkeypatch):
+    class Options(onnxruntime.SessionOptions):
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimized_model_filepath = str(tmp_path / "as_it_runs.onnx")
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    MiniLMEmbedder().embed_query("Hello")
+
+    assert b"DequantizeLinear" in (BUNDLED / "model.onnx").read_bytes()
+    assert b"DequantizeLinear" not in (tmp_path / "as_it_runs.onnx").read_bytes()
 
 
 def test_a_question_is_nearer_to_its_answer_than_to_the_same_words_about_something_else(embedder):

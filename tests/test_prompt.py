@@ -17,7 +17,6 @@ from hybrid_memory import Context, Gate, Hit, HybridMemory, Record, Scope
 from hybrid_memory.errors import InvalidInputError
 from hybrid_memory.prompt import clean, pack
 from hybrid_memory.testing import ManualClock
-from hybrid_memory.turns import from_message
 
 START = datetime(2026, 5, 2, 12, tzinfo=UTC)
 OPEN = Gate()
@@ -46,7 +45,7 @@ COUNTERS: dict[str, Callable[[str], int]] = {
 
 
 def _record(text: str, number: int = 0, **others: Any) -> Record:
-    values = {"kind": "message", "at": START + timedelta(minutes=number)} | others
+    values: dict[str, Any] = {"kind": "message", "at": START + timedelta(minutes=number)} | others
     return Record(id=f"r{number}", namespace=("ana",), text=text, created_at=START, **values)
 
 
@@ -296,17 +295,21 @@ def _session(*spoken: str) -> list[Record]:
 
 
 def test_the_newest_turns_of_the_session_are_shown_oldest_first() -> None:
+    spoken = [f"{role}{i}" for i, role in enumerate("uauauauaua")]
+
     context = _pack(session=_session("uauauauaua"), max_tokens=120)
 
     shown = [line.split(": ")[1][:2] for line in _lines(context, "session")]
-    assert shown == ["u8", "a9"]
+    assert 0 < len(shown) < 10
+    assert shown == spoken[-len(shown) :]
 
 
 @pytest.mark.parametrize("max_tokens", range(60, 260, 5))
 def test_a_call_and_its_results_are_shown_together_or_not_at_all(max_tokens: int) -> None:
     context = _pack(session=_session("uctttauctta"), max_tokens=max_tokens)
 
-    shown = [record.id for record in (context.block("session").records if context.blocks else ())]
+    block = context.block("session")
+    shown = [record.id for record in block.records] if block else []
     assert ("r1" in shown) == ("r2" in shown) == ("r3" in shown) == ("r4" in shown)
     assert ("r7" in shown) == ("r8" in shown) == ("r9" in shown)
     assert shown == [f"r{i}" for i in range(11)][len("uctttauctta") - len(shown) :]
@@ -324,7 +327,12 @@ def test_a_hit_that_is_in_the_session_is_not_told_twice() -> None:
 def test_a_record_of_another_namespace_with_the_same_id_is_another_record() -> None:
     turn = _record("I like Rust.", 1)
     rule = Record(
-        id="r1", namespace=("handbook",), kind="document", text="Use Zig.", at=START, created_at=START
+        id="r1",
+        namespace=("handbook",),
+        kind="document",
+        text="Use Zig.",
+        at=START,
+        created_at=START,
     )
 
     context = _pack(session=[turn], hits=_hits(rule))
@@ -441,7 +449,8 @@ def test_a_gate_can_be_read_from_json(source: Any, expected: Gate) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["", "[]", "null", "7", "{", '{"memory_allowed": 1}', '{"memory_allowed": "no"}', '{"memory": true}', 7, None, [1]],
+    ["", "[]", "null", "7", "{", '{"memory_allowed": 1}', '{"memory_allowed": "no"}',
+     '{"memory": true}', 7, None, [1]],
 )  # fmt: skip
 def test_a_malformed_gate_is_refused(source: Any) -> None:
     with pytest.raises(InvalidInputError, match="gate"):
@@ -450,7 +459,7 @@ def test_a_malformed_gate_is_refused(source: Any) -> None:
 
 # -- the forms ---------------------------------------------------------------------------------
 
-CALLS = [
+CALLS: list[dict[str, Any]] = [
     {"role": "user", "content": "Weather in Lyon?", "name": "Ana"},
     {
         "role": "assistant",
@@ -652,7 +661,7 @@ def test_any_text_becomes_one_visible_line(text: str) -> None:
         ("I like Rust.", "I like Rust."),
         ("  two\n lines ", "two lines"),
         ("a < b > c", "a &lt; b &gt; c"),
-        ("caf\u00e9 \u732b \u0645\u0631\u062d\u0628\u0627 \U0001f600", "caf\u00e9 \u732b \u0645\u0631\u062d\u0628\u0627 \U0001f600"),
+        ("café 猫 مرحبا 😀", "café 猫 مرحبا 😀"),
         ("a \u200b b", "a b"),
         ("\u200b", ""),
     ],

@@ -143,5 +143,6 @@ def test_the_window_is_one_search_in_an_index_however_long_the_history(
         ).fetchall()
 
     assert [step[3] for step in plan] == [
-        "SEARCH records USING INDEX records_session (namespace=? AND session_id=?)"
+        "SEARCH records USING COVERING INDEX records_session "
+        "(namespace=? AND session_id=? AND kind=?)"
     ]

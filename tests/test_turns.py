@@ -181,10 +181,9 @@ MESSAGES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=str)
 def test_a_message_comes_back_as_it_was(ana: Scope, message: dict[str, Any]) -> None:
-    ana.add_messages([message])
+    [turn] = ana.add_messages([message])
 
-    [turn] = ana.messages()
-    assert turn.as_message() == message
+    assert ana.get(turn.id).as_message() == message
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -296,7 +295,9 @@ def _exchange(ana: Scope) -> None:
     )
 
 
-@pytest.mark.parametrize(("last", "count"), [(1, 1), (2, 1), (3, 1), (4, 4), (5, 5), (9, 5), (None, 5)])
+@pytest.mark.parametrize(
+    ("last", "count"), [(1, 1), (2, 1), (3, 1), (4, 4), (5, 5), (9, 5), (None, 5)]
+)
 def test_the_last_turns_hold_a_call_with_all_of_its_results_or_none(
     ana: Scope, last: int | None, count: int
 ) -> None:

@@ -45,14 +45,14 @@ PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
         ("room 101, 2026-05-02", ["room", "101", "2026", "05", "02"]),
         ("a@b.example http://x.org/y", ["b", "exampl", "http", "x", "org", "y"]),
         ("C++ and R2D2", ["c", "r2d2"]),
-        ("na\u00efve \u00dcbung", ["na\u00efv", "\u00fcbung"]),
-        ("\u041f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440", ["\u043f\u0440\u0438\u0432\u0435\u0442", "\u043c\u0438\u0440"]),
+        ("naïve Übung", ["naïv", "übung"]),
+        ("Привет мир", ["привет", "мир"]),
         ("not never no", ["not", "never", "no"]),
         ("", []),
         (" \n\t", []),
         ("?!... --- ___ \U0001f600", []),
     ],
-)  # fmt: skip
+)
 def test_a_text_is_cut_into_the_stems_of_its_words(text: str, words: list[str]) -> None:
     if words == [text]:  # nothing but stop words: they are all kept, cut the same way
         words = ["don", "can", "i", "it"]
@@ -82,20 +82,20 @@ def test_stop_words_are_lower_case_and_hold_no_negation() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("\u6771\u4eac\u90fd", ["\u6771\u4eac", "\u4eac\u90fd"]),
-        ("\u732b", ["\u732b"]),
-        ("\u6771\u4eac\u3002\u5927\u962a", ["\u6771\u4eac", "\u5927\u962a"]),
-        ("\u30ab\u30e1\u30e9", ["\u30ab\u30e1", "\u30e1\u30e9"]),
-        ("\u0e01\u0e02\u0e04", ["\u0e01\u0e02", "\u0e02\u0e04"]),
-        ("Tokyo \u6771\u4eac", ["tokyo", "\u6771\u4eac"]),
-        ("\ud55c\uad6d \uc74c\uc2dd", ["\ud55c\uad6d", "\uc74c\uc2dd"]),
+        ("東京都", ["東京", "京都"]),
+        ("猫", ["猫"]),
+        ("東京。大阪", ["東京", "大阪"]),
+        ("カメラ", ["カメ", "メラ"]),
+        ("กขค", ["กข", "ขค"]),
+        ("Tokyo 東京", ["tokyo", "東京"]),
+        ("한국 음식", ["한국", "음식"]),
     ],
 )
 def test_a_script_without_spaces_is_cut_into_pairs(text: str, words: list[str]) -> None:
     assert content_words(text) == words
 
 
-@pytest.mark.parametrize("text", ["\u6211\u559c\u6b22Python\u8bed\u8a00", "Rust\u304c\u597d\u304d", "iPhone15\u3092\u8cb7\u3063\u305f"])  # fmt: skip
+@pytest.mark.parametrize("text", ["我喜欢Python语言", "Rustが好き", "iPhone15を買った"])
 def test_a_latin_word_inside_of_such_a_script_stays_a_word(text: str) -> None:
     [latin] = [word for word in ("Python", "Rust", "iPhone15") if word in text]
 
@@ -115,7 +115,7 @@ def test_the_same_word_in_another_unicode_form_is_the_same_word(one: str, other:
     assert content_words(one) == content_words(other)
 
 
-@pytest.mark.parametrize("word", ["\u0939\u093f\u0928\u094d\u0926\u0940", "\u0ba4\u0bae\u0bbf\u0bb4\u0bcd", "\u0627\u0644\u0639\u064e\u0631\u064e\u0628"])  # fmt: skip
+@pytest.mark.parametrize("word", ["हिन्दी", "தமிழ்", "العَرَب"])
 def test_a_vowel_sign_does_not_end_a_word(word: str) -> None:
     assert len(content_words(word)) == 1
 

@@ -21,15 +21,15 @@ class Profile(MutableMapping[str, Any]):
         self._namespace = namespace
 
     def __getitem__(self, key: str) -> Any:
-        return self._store.profile(self._namespace)[key]
+        return self._store.profile(self._namespace)[_key(key)]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        key = limits.label(key, "a key of the profile")
+        key = _key(key)
         plain = limits.json_value(value, f"profile[{key!r}]")
         self._store.set_profile(self._namespace, {key: plain})
 
     def __delitem__(self, key: str) -> None:
-        if not self._store.delete_profile(self._namespace, key):
+        if not self._store.delete_profile(self._namespace, _key(key)):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -40,3 +40,7 @@ class Profile(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Profile({', '.join(self)})"
+
+
+def _key(key: object) -> str:
+    return limits.label(key, "a key of the profile")

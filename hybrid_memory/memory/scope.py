@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -119,6 +119,8 @@ class Scope:
         An item is a text or a mapping of `add`'s arguments, which may also name a `session_id`
         other than the scope's. Items without a time follow one another by a microsecond.
         """
+        if isinstance(items, str | Mapping):
+            raise InvalidInputError("add_many takes a list of items; for one use add")
         now = self._now()
         given = list(items)
         made = [
@@ -137,6 +139,8 @@ class Scope:
         `Record.as_message()`. A message may also have an `at`, an `id`, a `speaker` and
         `metadata`.
         """
+        if isinstance(messages, str | Mapping):
+            raise InvalidInputError("add_messages takes a list of messages")
         return self.add_many([turns.from_message(message) for message in messages])
 
     def add_fact(
@@ -294,7 +298,13 @@ class Scope:
             raise NotFoundError(f"no record {id!r} in this scope")
         return found[0]
 
-    def messages(self, last: int | None = None, max_tokens: int | None = None) -> list[Record]:
+    def messages(
+        self,
+        last: int | None = None,
+        max_tokens: int | None = None,
+        *,
+        now: datetime | None = None,
+    ) -> list[Record]:
         """Return the newest turns of the session that fit, oldest first.
 
         Of all sessions, if the scope has none. A tool's result is never without its call: if the
@@ -305,11 +315,8 @@ class Scope:
             limits.whole(last, "last", low=1)
         if max_tokens is not None:
             limits.whole(max_tokens, "max_tokens", low=1)
-        newest = self._store.newest(
-            self.namespace, kinds=["message"], session_id=self.session_id, limit=last
-        )
         kept: list[Record] = []
-        with closing(newest):
+        with closing(self._newest("message", now, self.session_id, limit=last)) as newest:
             for turn in newest:
                 if max_tokens is not None:
                     max_tokens -= self._memory._count_tokens(turn.text) + 1
@@ -320,10 +327,7 @@ class Scope:
 
     def instructions(self, *, now: datetime | None = None) -> list[Record]:
         """Return the instructions in force, highest priority first, then the newest first."""
-        moment = self._now(now)
-        with closing(self._store.newest(self.namespace, kinds=["instruction"])) as found:
-            valid = [one for one in found if one.expires_at is None or one.expires_at > moment]
-        return sorted(valid, key=lambda one: -int((one.data or {}).get("priority", 0)))
+        return sorted(self._newest("instruction", now), key=lambda one: -_priority(one))
 
     def facts(self, slot: str | None = None, as_of: datetime | None = None) -> list[Record]:
         """Return the facts that hold now, or held at a time, in the order they were learned.
@@ -331,11 +335,25 @@ class Scope:
         `slot` is `intent.key` as in `user_preference.language_like`, or an intent alone.
         """
         moment = self._now(as_of)
-        with closing(self._store.newest(self.namespace, kinds=["fact"])) as found:
-            facts = [fact for fact in found if _holds(fact, moment)]
+        facts = [fact for fact in self._newest("fact", as_of) if _holds(fact, moment)]
         if slot is not None:
             facts = [fact for fact in facts if _fills(fact, slot)]
         return facts[::-1]
+
+    def _newest(
+        self,
+        kind: Kind,
+        now: datetime | None,
+        session_id: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[Record, None, None]:
+        return self._store.newest(
+            self.namespace,
+            kinds=[kind],
+            session_id=session_id,
+            limit=limit,
+            unexpired_at=self._now(now),
+        )
 
     def stats(self) -> Stats:
         """Return what the scope's own namespace holds."""
@@ -374,6 +392,7 @@ class Scope:
         predicate = compile_where(where)
         moment = self._now(now)
         vector: Vector | None = None
+        width: int | None = max(WIDTH, 2 * k)
         while True:
             views = self._views(wanted)
             if not views:
@@ -389,7 +408,7 @@ class Scope:
                     kinds=wanted,
                     where=predicate,
                     session_id=self.session_id,
-                    width=max(WIDTH, 2 * k),
+                    width=width,
                 )
                 for view in views
             ]
@@ -400,6 +419,9 @@ class Scope:
                 min_score=min_score,
                 mmr_lambda=mmr_lambda,
             )
+            if len(ranked) < k and width is not None and any(pool.is_part for pool in pools):
+                width = None  # the nearest were copies of one another: compare all
+                continue
             found = self._fetch(ranked)
             # A record deleted since the views were taken is gone from the next ones.
             if len(found) == len(ranked):
@@ -435,7 +457,7 @@ class Scope:
             hits=self.search(query, k=k, kinds=kinds, where=where, now=now),
             instructions=self.instructions(now=now),
             profile=dict(self.profile),
-            session=self.messages(last=SESSION_TURNS) if self.session_id else (),
+            session=self.messages(last=SESSION_TURNS, now=now) if self.session_id else (),
             gate=gate,
             max_tokens=max_tokens,
             threshold=self._memory._weights.threshold,
@@ -464,7 +486,9 @@ class Scope:
         self.add(question, at=now)
         reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
         if reply.text.strip():
-            self.add(reply.text, role="assistant", source="assistant", at=now)
+            # Told at one given time, the answer still follows the question.
+            answered = None if now is None else now + timedelta(microseconds=1)
+            self.add(reply.text, role="assistant", source="assistant", at=answered)
         return Answer(reply.text, context, reply.usage)
 
     def _views(self, kinds: frozenset[Kind] | None) -> list[View]:
@@ -492,13 +516,17 @@ class Scope:
 
 
 def _analyzed(query: str, now: datetime, views: Sequence[View]) -> Query:
-    speakers = set().union(*(view.speakers() for view in views))
-    times = [view.columns["at"] for view in views]
+    speakers = frozenset().union(*(view.speakers for view in views))
     span = (
-        limits.from_microseconds(min(int(at.min()) for at in times)),
-        limits.from_microseconds(max(int(at.max()) for at in times)),
+        limits.from_microseconds(min(view.span[0] for view in views)),
+        limits.from_microseconds(max(view.span[1] for view in views)),
     )
     return analyze(query, now=now, speakers=speakers, span=span)
+
+
+def _priority(instruction: Record) -> int:
+    priority = (instruction.data or {}).get("priority")
+    return priority if isinstance(priority, int) else 0
 
 
 def _holds(fact: Record, moment: datetime) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from hybrid_memory.errors import ConflictError, NotFoundError
@@ -110,7 +111,8 @@ class MemoryRecordStore:
         kinds: Sequence[Kind],
         session_id: str | None = None,
         limit: int | None = None,
-    ) -> Iterator[Record]:
+        unexpired_at: datetime | None = None,
+    ) -> Generator[Record, None, None]:
         """See `RecordStore.newest`."""
         with self._lock:
             rows = sorted(self._shelf(namespace).kept.values(), key=lambda kept: -kept.key)
@@ -119,6 +121,7 @@ class MemoryRecordStore:
             for kept in rows
             if kept.draft.record.kind in kinds
             and session_id in (None, kept.draft.record.session_id)
+            and not _expired(kept.draft.record, unexpired_at)
         ]
         yield from records[:limit]
 
@@ -128,7 +131,7 @@ class MemoryRecordStore:
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
-    ) -> Iterator[Changes]:
+    ) -> Generator[Changes, None, None]:
         """See `RecordStore.changes`."""
         with self._lock:
             shelf = self._shelf(namespace)
@@ -232,3 +235,9 @@ def _size(draft: Draft) -> int:
     size += 0 if draft.vector is None else draft.vector.nbytes
     size += 0 if draft.record.data is None else len(to_json(dict(draft.record.data)))
     return size + (len(to_json(dict(draft.record.metadata))) if draft.record.metadata else 0)
+
+
+def _expired(record: Record, moment: datetime | None) -> bool:
+    if record.expires_at is None or moment is None:
+        return False
+    return record.expires_at <= moment

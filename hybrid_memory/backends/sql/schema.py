@@ -66,7 +66,7 @@ records = Table(
     Column("checksum", LargeBinary, nullable=False),
     Index("records_id", "namespace", "id", unique=True),
     Index("records_change", "namespace", "change"),
-    Index("records_session", "namespace", "session_id", "key"),
+    Index("records_session", "namespace", "session_id", "kind", "key"),
     Index("records_kind", "namespace", "kind", "key"),
 )
 removals = Table(

@@ -12,7 +12,8 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,6 +29,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -45,7 +47,7 @@ from hybrid_memory.errors import (
     StoreFullError,
     StorePathError,
 )
-from hybrid_memory.limits import from_microseconds, to_json
+from hybrid_memory.limits import from_microseconds, microseconds, to_json
 from hybrid_memory.protocols import Changes, Draft, IndexRow
 from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
 
@@ -56,11 +58,14 @@ IN_LIST = 500  # values in one IN
 
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
+_NAMES = [column.name for column in schema.RECORD_COLUMNS]
+_POSITION = "SELECT counter FROM namespaces WHERE labels = ?"
 _SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
 )
+# The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
 _SELECT_KEY = select(*schema.RECORD_COLUMNS).where(
-    _r.namespace == _NUMBER, _r.key.in_(bindparam("keys", expanding=True))
+    _r.namespace + 0 == _NUMBER, _r.key.in_(bindparam("keys", expanding=True))
 )
 _SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.counter).where(
     schema.namespaces.c.labels == bindparam("labels")
@@ -308,7 +313,7 @@ class SQLRecordStore:
         return {row.id: self._checked(row, namespace) for row in rows}
 
     def _checked(self, row: Row[Any], namespace: Namespace) -> Record:
-        values = dict(row._mapping)
+        values = dict(zip(_NAMES, row, strict=True))
         if schema.checksum(values) != values["checksum"]:
             raise StoreCorruptError(
                 f"record {values['id']!r} in {self._path} is damaged; restore a backup or delete it"
@@ -341,6 +346,7 @@ class SQLRecordStore:
         kinds: Sequence[Kind],
         session_id: str | None = None,
         limit: int | None = None,
+        unexpired_at: datetime | None = None,
     ) -> Generator[Record, None, None]:
         """See `RecordStore.newest`. One statement, read as far as the caller goes."""
         with self._reading() as connection:
@@ -354,15 +360,21 @@ class SQLRecordStore:
             )
             if session_id is not None:
                 statement = statement.where(_r.session_id == session_id)
+            if unexpired_at is not None:
+                moment = microseconds(unexpired_at)
+                statement = statement.where(or_(_r.expires_at.is_(None), _r.expires_at > moment))
             for row in connection.execute(statement.execution_options(yield_per=64)):
                 yield self._checked(row, namespace)
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
-        with self._reading() as connection:
-            labels = {"labels": to_json(namespace)}
-            found = connection.execute(_SELECT_NAMESPACE, labels).first()
-            return 0 if found is None else cast(int, found.counter)
+        # Asked before each search: through the driver it takes a fifth of the time.
+        _, reader = self._engines()
+        with self._faults(), closing(reader.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(_POSITION, (to_json(namespace),))
+            found = cursor.fetchone()
+        return 0 if found is None else int(found[0])
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
@@ -378,10 +390,15 @@ class SQLRecordStore:
             if not with_document_vectors:
                 vector = func.iif(_r.kind == "document", None, _r.vector).label("vector")
                 columns[IndexRow._fields.index("vector")] = vector
-            statement = select(*columns).where(_r.namespace == number).order_by(_r.key)
+            statement = select(*columns).order_by(_r.key)
             gone: Sequence[int] = ()
-            if since:
-                statement = statement.where(_r.change > since)
+            if not since:
+                # By key, which is the order of the file; by an index all rows would be sorted.
+                start = number << 32
+                inside = _r.key.between(start, start + 2**32 - 1)
+                statement = statement.where(inside, _r.namespace + 0 == number)
+            else:
+                statement = statement.where(_r.namespace == number, _r.change > since)
                 lost = select(schema.removals.c.key).where(
                     schema.removals.c.namespace == number, schema.removals.c.change > since
                 )
