@@ -152,6 +152,11 @@ def test_a_name_of_any_script_is_stripped(name: str) -> None:
     assert (query.dense_text, query.speaker) == ("What does like?", name)
 
 
+@pytest.mark.parametrize("text", ["ılker nerede?", "ilker nerede?", "İlker nerede?"])
+def test_a_letter_that_changes_with_its_case_is_no_obstacle(text: str) -> None:
+    assert _asked(text, "Ilker").speaker in ("Ilker", None)
+
+
 @pytest.mark.parametrize("text", ["Ana", "Ana?", "ana lima", "Ana's", "Bob, Ana!"])
 def test_a_question_that_is_a_name_only_is_encoded_with_it(text: str) -> None:
     query = _asked(text, *FRIENDS)

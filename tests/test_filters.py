@@ -579,7 +579,7 @@ FILTERS = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(FILTERS, METADATA)
 @example({"a": {"$ne": 1}}, {"a": True})
 @example({"a": {"$nin": [0]}}, {"a": False})
@@ -590,7 +590,7 @@ def test_every_filter_agrees_with_a_plain_evaluator(
     assert matches(where, metadata) is holds(where, metadata)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(FILTERS, METADATA)
 def test_a_filter_and_its_negation_split_the_records(
     where: dict[str, Any], metadata: dict[str, Any]

@@ -270,6 +270,39 @@ def test_a_store_that_went_back_in_time_is_read_afresh() -> None:
     assert _held(store, partition.views()[0]) == ["one"]
 
 
+def test_a_reader_that_another_one_overtook_reads_nothing_again() -> None:
+    class Overtaken(MemoryRecordStore):
+        """A store in which more is written and read while one reader looks at the position."""
+
+        partition: Partition | None = None
+        loads = 0
+
+        def position(self, namespace: Namespace) -> int:
+            position = super().position(namespace)
+            if (partition := self.partition) is not None:
+                self.partition = None
+                _write(self, "two")
+                partition.views()
+            return position
+
+        def changes(
+            self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
+        ) -> Generator[Changes, None, None]:
+            self.loads += since == 0
+            return super().changes(
+                namespace, since=since, with_document_vectors=with_document_vectors
+            )
+
+    store = Overtaken()
+    _write(store, "one")
+    partition = _partition(store)
+    partition.views()
+    store.partition = partition
+
+    assert _held(store, partition.views()[0]) == ["one", "two"]
+    assert store.loads == 1
+
+
 class _Failing(MemoryRecordStore):
     """A store that fails to read, after its first slice, as often as told."""
 
@@ -742,6 +775,29 @@ def test_without_documents_a_document_store_is_left_alone() -> None:
     for i in range(3):
         _write(store, f"said {i}")
         assert len(partition.views()[0].alive) == i + 1
+
+
+def test_messages_cost_a_document_store_nothing() -> None:
+    class Counting(MemoryDocumentStore):
+        calls = 0
+
+        def apply(self, namespace: Namespace, **others: Any) -> None:
+            self.calls += 1
+            super().apply(namespace, **others)
+
+    store, papers = MemoryRecordStore(), Counting()
+    _write(store, "page", kind="document")
+    partition = _partition(store, documents=papers)
+    partition.views()
+    calls = papers.calls
+    for i in range(3):
+        _write(store, f"said {i}")
+        partition.views()
+
+    assert papers.calls == calls
+    _write(store, "second page", kind="document")
+    view = partition.views()[1]
+    assert _papers(papers) == set(view.columns["key"].tolist())
 
 
 def test_a_document_store_that_fails_is_filled_when_it_is_back_and_leaves_no_rows_behind() -> None:

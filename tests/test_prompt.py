@@ -622,16 +622,17 @@ def _shape(prompt: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-@pytest.mark.parametrize("place", _places(""))
-def test_a_hostile_text_neither_closes_its_block_nor_adds_a_line(text: str, place: str) -> None:
-    plain = _pack(**_places("hello")[place], max_tokens=5000).as_system_prompt()
+def test_a_hostile_text_neither_closes_its_block_nor_adds_a_line(text: str) -> None:
+    plain, hostile = (
+        {place: _pack(**parts, max_tokens=5000).as_system_prompt() for place, parts in all_.items()}
+        for all_ in (_places("hello"), _places(text))
+    )
 
-    prompt = _pack(**_places(text)[place], max_tokens=5000).as_system_prompt()
-
-    assert _shape(prompt) == _shape(plain)
-    assert len(prompt.splitlines()) == len(plain.splitlines())
-    assert re.findall("[<>]", prompt) == ["<", ">", "<", ">"]
-    assert prompt.endswith("\n</memory>")
+    for place, prompt in hostile.items():
+        assert _shape(prompt) == _shape(plain[place]), place
+        assert len(prompt.splitlines()) == len(plain[place].splitlines()), place
+        assert re.findall("[<>]", prompt) == ["<", ">", "<", ">"], place
+        assert prompt.endswith("\n</memory>"), place
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

@@ -59,13 +59,12 @@ IN_LIST = 500  # values in one IN
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
 _NAMES = [column.name for column in schema.RECORD_COLUMNS]
+# The two reads of every search are written out, for the driver: see `_rows`.
 _POSITION = "SELECT counter FROM namespaces WHERE labels = ?"
+# The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
+_BY_KEY = f"SELECT {', '.join(_NAMES)} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
 _SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
-)
-# The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
-_SELECT_KEY = select(*schema.RECORD_COLUMNS).where(
-    _r.namespace + 0 == _NUMBER, _r.key.in_(bindparam("keys", expanding=True))
 )
 _SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.counter).where(
     schema.namespaces.c.labels == bindparam("labels")
@@ -198,6 +197,14 @@ class SQLRecordStore:
         with self._faults(), reader.begin() as connection:
             yield connection
 
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """Return the rows of one statement, read by the driver in a fifth of the time."""
+        _, reader = self._engines()
+        with self._faults(), closing(reader.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
@@ -312,7 +319,7 @@ class SQLRecordStore:
             rows += connection.execute(_SELECT_ID, {"of_namespace": number, "ids": part})
         return {row.id: self._checked(row, namespace) for row in rows}
 
-    def _checked(self, row: Row[Any], namespace: Namespace) -> Record:
+    def _checked(self, row: Sequence[Any], namespace: Namespace) -> Record:
         values = dict(zip(_NAMES, row, strict=True))
         if schema.checksum(values) != values["checksum"]:
             raise StoreCorruptError(
@@ -330,13 +337,18 @@ class SQLRecordStore:
 
     def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:
         """See `RecordStore.fetch`."""
-        with self._reading() as connection:
-            if not keys or (number := self._known(connection, namespace)) is None:
+        if not keys:
+            return {}
+        if (number := self._numbers.get(namespace)) is None:
+            with self._reading() as connection:
+                number = self._known(connection, namespace)
+            if number is None:
                 return {}
-            found: dict[int, Record] = {}
-            for part in _parts(keys):
-                rows = connection.execute(_SELECT_KEY, {"of_namespace": number, "keys": part})
-                found |= {row.key: self._checked(row, namespace) for row in rows}
+        found: dict[int, Record] = {}
+        for part in _parts(keys):
+            marks = ", ".join("?" * len(part))
+            for row in self._rows(f"{_BY_KEY}({marks})", (number, *part)):
+                found[row[0]] = self._checked(row, namespace)
         return found
 
     def newest(
@@ -368,13 +380,8 @@ class SQLRecordStore:
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
-        # Asked before each search: through the driver it takes a fifth of the time.
-        _, reader = self._engines()
-        with self._faults(), closing(reader.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute(_POSITION, (to_json(namespace),))
-            found = cursor.fetchone()
-        return 0 if found is None else int(found[0])
+        rows = self._rows(_POSITION, (to_json(namespace),))
+        return int(rows[0][0]) if rows else 0
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
