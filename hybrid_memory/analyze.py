@@ -47,13 +47,17 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
     capital ("Will" is a person, "will" is not), unless the question has none at all. `searched`
     is the text with its dates blanked out: in "May 2023" May is nobody.
     """
+    lower = text == text.lower()
+    said = set(re.findall(r"\w+", searched.casefold()))
     owners: dict[str, set[str]] = {}
     for speaker in speakers:
+        if said.isdisjoint(re.findall(r"\w+", speaker.casefold())):
+            continue
         for form in _forms(speaker):
-            owners.setdefault(form, set()).add(speaker)
+            if not (lower and form.lower() in STOP_WORDS):  # in small letters "will" is a verb
+                owners.setdefault(form, set()).add(speaker)
     if not owners:
         return text, []
-    lower = text == text.lower()
     either = "|".join(re.escape(form) for form in sorted(owners, key=len, reverse=True))
     pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE if lower else 0)
     by_case = {form.casefold(): names for form, names in owners.items()}
@@ -61,9 +65,9 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
     kept, end = [], 0
     for match in pattern.finditer(searched):
         # Of a form that several share, all are named, so that none is the one.
-        named |= owners.get(match[0]) or by_case[match[0].casefold()]
+        named |= owners.get(match[0]) or by_case.get(match[0].casefold(), set())
         kept.append(text[end : match.start()])
-        possessive = re.compile("['’]s\\b").match(text, match.end())
+        possessive = _POSSESSIVE.match(text, match.end())
         end = possessive.end() if possessive else match.end()
     if not named:
         return text, []
@@ -72,13 +76,19 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
     return (stripped if re.search(r"\w", stripped) else text), sorted(named)
 
 
+_POSSESSIVE = re.compile(r"['’]s\b")
+_NO_NAMES = frozenset(
+    "a an and da de di dr la le miss mr mrs ms of prof the van von".split()  # noqa: SIM905
+)
+
+
 def _forms(speaker: str) -> set[str]:
     """Return how a speaker may be named: in full, and by the parts that are names themselves."""
     parts = speaker.split()
     if speaker != speaker.lower():  # in "Vincent van Gogh" the small word is no name
         parts = [part for part in parts if part[0] != part[0].lower() or part == part.upper()]
     names = [part for part in parts if len(part) > 1 or not part.isascii()]
-    names = [part for part in names if part.lower() not in STOP_WORDS and not part.isdecimal()]
+    names = [part for part in names if part.lower() not in _NO_NAMES and not part.isdecimal()]
     return {name[0].upper() + name[1:] for name in [" ".join(speaker.split()), *names] if name}
 
 

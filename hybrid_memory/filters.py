@@ -5,7 +5,7 @@ $lt $lte $in $nin $exists $contains $icontains` on a field, `$and $or $not` on f
 keys of the metadata, by dotted path (`address.city`), and the record's own `kind role speaker
 session_id source at importance`. A missing field matches no comparison, also not `$ne` and
 `$nin`. Numbers compare with numbers, texts with texts; an aware datetime compares with `at`, and
-with metadata as ISO 8601 text.
+with metadata as ISO 8601 text in UTC (store times of metadata in that form).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from hybrid_memory.errors import FilterError
+from hybrid_memory.errors import FilterError, TimeError
 from hybrid_memory.limits import microseconds, when
 
 RECORD_FIELDS = frozenset({"kind", "role", "speaker", "session_id", "source", "at", "importance"})
@@ -104,12 +104,15 @@ def _field(key: object) -> str:
 
 def _comparison(field: str, operator: object, operand: object) -> Predicate:
     if operator not in _OPERATORS:
-        raise FilterError(f"unknown operator {operator!r}; one of {', '.join(_OPERATORS)}")
-    test, check = _OPERATORS[str(operator)]
+        raise FilterError(
+            f"unknown operator {operator!r}; one of {', '.join(_OPERATORS)}. "
+            f"For a key inside of {field!r} write {field}.key"
+        )
+    test, check, hint = _OPERATORS[str(operator)]
     operand = _operand(field, str(operator), operand)
     if not check(operand):
         raise FilterError(
-            f"{operator} on {field!r} does not take a {type(operand).__name__}; {check.__doc__}"
+            f"{operator} on {field!r} does not take a {type(operand).__name__}; {hint}"
         )
 
     def predicate(fields: Fields) -> bool:
@@ -126,7 +129,10 @@ def _operand(field: str, operator: str, operand: object) -> Any:
         nested = any(isinstance(part, list | tuple) for part in operand)
         return None if nested else [_operand(field, operator, part) for part in operand]
     if isinstance(operand, datetime):
-        moment = when(operand, f"{operator} on {field!r}")
+        try:
+            moment = when(operand, f"{operator} on {field!r}")
+        except TimeError as error:
+            raise FilterError(str(error)) from None
         return microseconds(moment) if field == "at" else moment.isoformat()
     if field == "at" and operator != "$exists":
         if isinstance(operand, str):
@@ -166,40 +172,61 @@ def _icontains(value: object, operand: Any) -> bool:
 
 
 def _scalar(operand: object) -> bool:
-    """it takes a text, a number or a boolean; to ask for null use {'$exists': false}"""
     return isinstance(operand, str | int | float | bool)
 
 
 def _ordered(operand: object) -> bool:
-    """it takes a number, a text or an aware datetime"""
     return isinstance(operand, str | int | float) and not isinstance(operand, bool)
 
 
 def _many(operand: object) -> bool:
-    """it takes a list of texts, numbers or booleans"""
     return isinstance(operand, list) and all(_scalar(part) for part in operand)
 
 
 def _claim(operand: object) -> bool:
-    """it takes true or false"""
     return isinstance(operand, bool)
 
 
 def _string(operand: object) -> bool:
-    """it takes a text"""
     return isinstance(operand, str)
 
 
-_OPERATORS: dict[str, tuple[Callable[[Any, Any], bool], Callable[[object], bool]]] = {
-    "$eq": (_equal, _scalar),
-    "$ne": (lambda value, operand: not _equal(value, operand), _scalar),
-    "$gt": (lambda value, operand: _alike(value, operand) and value > operand, _ordered),
-    "$gte": (lambda value, operand: _alike(value, operand) and value >= operand, _ordered),
-    "$lt": (lambda value, operand: _alike(value, operand) and value < operand, _ordered),
-    "$lte": (lambda value, operand: _alike(value, operand) and value <= operand, _ordered),
-    "$in": (lambda value, operand: any(_equal(value, one) for one in operand), _many),
-    "$nin": (lambda value, operand: not any(_equal(value, one) for one in operand), _many),
-    "$exists": (lambda value, operand: True, _claim),
-    "$contains": (_contains, _scalar),
-    "$icontains": (_icontains, _string),
+_TAKES_SCALAR = "it takes a text, a number or a boolean; to ask for null use {'$exists': false}"
+_TAKES_ORDERED = "it takes a number, a text or an aware datetime"
+_TAKES_MANY = "it takes a list of texts, numbers or booleans"
+_TAKES_CLAIM = "it takes true or false"
+_TAKES_STRING = "it takes a text"
+
+_OPERATORS: dict[str, tuple[Callable[[Any, Any], bool], Callable[[object], bool], str]] = {
+    "$eq": (_equal, _scalar, _TAKES_SCALAR),
+    "$ne": (lambda value, operand: not _equal(value, operand), _scalar, _TAKES_SCALAR),
+    "$gt": (
+        lambda value, operand: _alike(value, operand) and value > operand,
+        _ordered,
+        _TAKES_ORDERED,
+    ),
+    "$gte": (
+        lambda value, operand: _alike(value, operand) and value >= operand,
+        _ordered,
+        _TAKES_ORDERED,
+    ),
+    "$lt": (
+        lambda value, operand: _alike(value, operand) and value < operand,
+        _ordered,
+        _TAKES_ORDERED,
+    ),
+    "$lte": (
+        lambda value, operand: _alike(value, operand) and value <= operand,
+        _ordered,
+        _TAKES_ORDERED,
+    ),
+    "$in": (lambda value, operand: any(_equal(value, one) for one in operand), _many, _TAKES_MANY),
+    "$nin": (
+        lambda value, operand: not any(_equal(value, one) for one in operand),
+        _many,
+        _TAKES_MANY,
+    ),
+    "$exists": (lambda value, operand: True, _claim, _TAKES_CLAIM),
+    "$contains": (_contains, _scalar, _TAKES_SCALAR),
+    "$icontains": (_icontains, _string, _TAKES_STRING),
 }

@@ -30,10 +30,13 @@ def index_text(record: Record) -> str:
 def digest(record: Record) -> int:
     """Return a number, equal for texts that are equal but for case and white space.
 
-    Only of one author: "yes" said by two people is said twice.
+    Only of one author: "yes" said by two people is said twice. A user without a name is another
+    one in each namespace.
     """
-    author = "" if record.kind == "document" else record.speaker or record.role
-    said = "\0".join([author, *record.text.casefold().split()])
+    author = [] if record.kind == "document" else [record.speaker or record.role]
+    if author and not record.speaker:
+        author += record.namespace
+    said = "\0".join([*author, "", *record.text.casefold().split()])
     hashed = hashlib.blake2b(said.encode(), digest_size=8).digest()
     return int.from_bytes(hashed, "big", signed=True)
 

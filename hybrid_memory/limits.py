@@ -44,7 +44,7 @@ def text(value: object, name: str = "text") -> str:
     if not isinstance(value, str):
         raise TextError(f"{name} must be a string, not {type(value).__name__}")
     if not value.strip():
-        raise TextError(f"{name} is empty; leave it out instead")
+        raise TextError(f"{name} is empty")
     if "\0" in value:
         raise TextError(f"{name} has a NUL character at {value.index(chr(0))}; remove it")
     try:
@@ -55,8 +55,7 @@ def text(value: object, name: str = "text") -> str:
         ) from None
     if size > MAX_TEXT_BYTES:
         raise TextError(
-            f"{name} has {size} bytes, more than {MAX_TEXT_BYTES}; "
-            "split it, or store it with add_documents, which splits"
+            f"{name} has {size} bytes, more than {MAX_TEXT_BYTES}; split it, as add_documents does"
         )
     return value
 

@@ -11,8 +11,8 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ _COLUMNS = np.dtype(
         ("key", np.int64),
         ("at", np.int64),
         ("expires_at", np.int64),
+        ("valid_from", np.int64),
         ("valid_to", np.int64),
         ("digest", np.int64),
         ("importance", np.float64),
@@ -54,7 +55,6 @@ _NAMED = ("role", "speaker", "session_id", "source")
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Shelf = Literal["memories", "documents"]
 
 
 class _Names:
@@ -106,11 +106,12 @@ class View:
 
     `vectors` is (n, dim), or None where a document store keeps them. `alive` is False for rows
     that were deleted or replaced. `speakers` are those who said something here, `span` the first
-    and the last time (microseconds).
+    and the last time (microseconds). `collection` is the name of the namespace in the document
+    store.
     """
 
     namespace: Namespace
-    shelf: Shelf
+    collection: Namespace
     columns: NDArray[Any]
     alive: Mask
     vectors: Vectors | None
@@ -129,7 +130,8 @@ class View:
     def allowed(self, *, now: int, kinds: frozenset[Kind] | None, where: Predicate | None) -> Mask:
         """Return which rows may be found: alive, in force at `now` (microseconds), as filtered."""
         columns = self.columns
-        mask: Mask = self.alive & (columns["expires_at"] > now) & (columns["valid_to"] > now)
+        mask: Mask = self.alive & (columns["expires_at"] > now)
+        mask &= (columns["valid_from"] <= now) & (columns["valid_to"] > now)
         if kinds is not None:
             mask &= np.isin(columns["kind"], [KINDS.index(kind) for kind in kinds])
         if where is not None:
@@ -159,7 +161,7 @@ class View:
     def nearest(self, vector: Vector, k: int) -> Rows | None:
         """Return up to k rows near a vector by index or document store; None without either."""
         if self.documents is not None:
-            keys, _ = self.documents.search(self.namespace, vector, k)
+            keys, _ = self.documents.search(self.collection, vector, k)
             rows = np.flatnonzero(self.alive & np.isin(self.columns["key"], keys))
             return rows.astype(np.int64)
         if self.index is None:
@@ -176,7 +178,7 @@ class View:
         if self.vectors is None:
             if self.documents is None:
                 return np.zeros(len(self.columns[rows]), np.float32)
-            return self.documents.cosines(self.namespace, vector, self.columns["key"][rows])
+            return self.documents.cosines(self.collection, vector, self.columns["key"][rows])
         # Row by row on this thread: a matrix product over 5,000 rows wakes a pool of threads, which
         # costs tens of milliseconds on a busy machine.
         cosines: NDArray[np.float32] = np.vecdot(self.vectors[rows], vector)
@@ -202,7 +204,11 @@ class _ShelfState:
     """The growing side of a shelf; `view` is swapped, never changed."""
 
     def __init__(
-        self, namespace: Namespace, shelf: Shelf, dim: int, documents: DocumentStore | None
+        self,
+        namespace: Namespace,
+        collection: Namespace,
+        dim: int,
+        documents: DocumentStore | None,
     ) -> None:
         self._columns = _Growing((), _COLUMNS)
         self._vectors = None if documents is not None else _Growing((dim,), np.float32)
@@ -212,7 +218,7 @@ class _ShelfState:
         self._dim = dim
         self.view = View(
             namespace=namespace,
-            shelf=shelf,
+            collection=collection,
             columns=np.empty(0, _COLUMNS),
             alive=np.empty(0, np.bool_),
             vectors=None if documents is not None else np.empty((0, dim), np.float32),
@@ -237,6 +243,7 @@ class _ShelfState:
                 row.key,
                 row.at,
                 NEVER if row.expires_at is None else row.expires_at,
+                -NEVER if row.valid_from is None else row.valid_from,
                 NEVER if row.valid_to is None else row.valid_to,
                 row.digest,
                 row.importance,
@@ -255,7 +262,7 @@ class _ShelfState:
         alive = np.concatenate([alive, np.ones(len(rows), np.bool_)])
         self.view = View(
             namespace=old.namespace,
-            shelf=old.shelf,
+            collection=old.collection,
             columns=columns,
             alive=alive,
             vectors=self._with_vectors(rows),
@@ -285,8 +292,7 @@ class _ShelfState:
             index.add(old.vectors[self._indexed :])
             self._indexed = len(old.vectors)
         if index is not old.index:
-            values = {name: getattr(old, name) for name in View.__slots__}
-            self.view = View(**(values | {"index": index}))
+            self.view = replace(old, index=index)
 
     @property
     def dead_share(self) -> float:
@@ -318,6 +324,7 @@ class Partition:
         documents: DocumentStore | None,
     ) -> None:
         self._namespace = namespace
+        self._collection = (store.id, *namespace) if documents is not None else namespace
         self._store = store
         self._dim = dim
         self._index = index
@@ -328,21 +335,28 @@ class Partition:
 
     def _clear(self) -> None:
         self._position = 0
-        self._memories = _ShelfState(self._namespace, "memories", self._dim, None)
-        self._papers = _ShelfState(self._namespace, "documents", self._dim, self._documents)
+        self._memories = _ShelfState(self._namespace, self._collection, self._dim, None)
+        self._papers = _ShelfState(self._namespace, self._collection, self._dim, self._documents)
         self._documents_position: int | None = None
 
     def views(self) -> tuple[View, View]:
         """Return both shelves, memories first, as of the last acknowledged write."""
         position = self._store.position(self._namespace)
         with self._lock:
-            if position < self._position:  # the directory was put back from a backup
-                self._clear()
-            if position > self._position:
-                self._catch_up()
-                if max(self._memories.dead_share, self._papers.dead_share) > _COMPACT_ABOVE:
+            if position < self._position:
+                # Either another reader was faster, or the directory is back from a backup.
+                position = self._store.position(self._namespace)
+                if position < self._position:
                     self._clear()
+            if position > self._position:
+                try:
                     self._catch_up()
+                    if max(self._memories.dead_share, self._papers.dead_share) > _COMPACT_ABOVE:
+                        self._clear()
+                        self._catch_up()
+                except BaseException:
+                    self._clear()  # half of a change must not be read
+                    raise
             return self._memories.view, self._papers.view
 
     def _catch_up(self) -> None:
@@ -362,8 +376,7 @@ class Partition:
         memories = [row for row in rows if row.kind != "document" and row.vector is not None]
         papers = [row for row in rows if row.kind == "document"]
         if self._documents is not None:
-            # First, because it may fail: then nothing here has changed and all is tried again.
-            self._fill(self._documents, position, some=bool(papers))
+            self._fill(self._documents, position, touched=bool(papers or removed))
         # An update may have moved a record from one shelf to the other.
         self._memories.apply(memories, [*removed, *(row.key for row in papers)])
         self._papers.apply(papers, [*removed, *(row.key for row in memories)])
@@ -371,22 +384,22 @@ class Partition:
             shelf.indexed(self._index, self._index_above)
         self._position = position
 
-    def _fill(self, documents: DocumentStore, position: int, *, some: bool) -> None:
+    def _fill(self, documents: DocumentStore, position: int, *, touched: bool) -> None:
         """Bring the document store, which outlives this process, up to the records."""
-        since = self._documents_position
-        if since is None:
-            since = documents.position(self._namespace)
-        if since > position:  # of another or an older record store: derived, so start afresh
-            documents.drop(self._namespace)
+        if not touched and self._documents_position is not None:
+            return  # nothing of what happened since concerns documents
+        since = documents.position(self._collection)
+        if since > max(position, self._store.position(self._namespace)):
+            documents.drop(self._collection)  # the records are back from a backup
             since = 0
-        if not since and not some:
+        if not since and not touched:
             return  # a namespace without documents needs no collection
         if since < position:
             for changes in self._store.changes(self._namespace, since=since):
-                _apply_documents(documents, self._namespace, changes, since, self._dim)
+                _apply_documents(documents, self._collection, changes, since, self._dim)
             empty = np.empty(0, np.int64)
             documents.apply(
-                self._namespace,
+                self._collection,
                 keys=empty,
                 vectors=np.empty((0, self._dim), np.float32),
                 removed=empty,
@@ -406,14 +419,14 @@ class Partition:
 
 
 def _apply_documents(
-    documents: DocumentStore, namespace: Namespace, changes: Changes, position: int, dim: int
+    documents: DocumentStore, collection: Namespace, changes: Changes, position: int, dim: int
 ) -> None:
     papers = [row for row in changes.rows if row.kind == "document" and row.vector]
     if not papers and not changes.removed:
         return
     joined = b"".join(row.vector or b"" for row in papers)
     documents.apply(
-        namespace,
+        collection,
         keys=np.array([row.key for row in papers], np.int64),
         vectors=np.frombuffer(joined, np.float32).reshape(-1, dim),
         removed=np.array(changes.removed, np.int64),
@@ -441,9 +454,11 @@ class PartitionCache:
             self._partitions.move_to_end(namespace)
         views = partition.views()
         with self._lock:
+            if self._partitions.get(namespace) is not partition:
+                return views  # dropped meanwhile
             if partition.is_empty:
-                self._partitions.pop(namespace, None)
-            elif namespace in self._partitions:
+                del self._partitions[namespace]
+            else:
                 size = partition.nbytes
                 self._bytes += size - self._sizes.get(namespace, 0)
                 self._sizes[namespace] = size

@@ -58,7 +58,10 @@ class ChatModel(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Finds near vectors among many. A cache: built from a partition, thrown away with it."""
+    """Finds near vectors among many. A cache: built from a partition, thrown away with it.
+
+    Thread-safe: it is searched while another thread adds.
+    """
 
     def add(self, vectors: Vectors) -> None:
         """Append (n, dim) vectors of norm 1; rows are numbered from 0 in the order added."""
@@ -121,6 +124,10 @@ class DocumentReader(Protocol):
         """
 
 
+# What the store or the time of the call decides, and not the caller.
+_NOT_SAID = {"at", "created_at", "version", "valid_from", "superseded_by"}
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A record about to be stored, with what it will be found by.
@@ -135,6 +142,13 @@ class Draft:
     terms: Terms
     digest: int
     at_given: bool = True
+
+    def repeats(self, stored: Record) -> bool:
+        """Tell whether this insert says the same as the record that is there."""
+        if self.at_given and stored.at != self.record.at:
+            return False
+        names = Record.__dataclass_fields__.keys() - _NOT_SAID
+        return all(getattr(stored, name) == getattr(self.record, name) for name in names)
 
 
 class IndexRow(NamedTuple):
@@ -151,6 +165,7 @@ class IndexRow(NamedTuple):
     source: str
     at: int
     expires_at: int | None
+    valid_from: int | None
     valid_to: int | None
     importance: float
     metadata: str | None
@@ -177,6 +192,10 @@ class RecordStore(Protocol):
     Thread-safe; several processes may share a store. A write is durable when it returns and is
     one transaction: all of it or nothing. Every change of a namespace raises its position.
     """
+
+    @property
+    def id(self) -> str:
+        """A name that no other store has; what is derived of a store is kept under it."""
 
     def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
         """Store the drafts and return the records as stored, in order.

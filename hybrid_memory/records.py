@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
@@ -34,7 +35,7 @@ class Item(TypedDict, total=False):
 
 
 class Changes(TypedDict, total=False):
-    """What `Scope.update` can change; None clears a time, a speaker, data or metadata."""
+    """What `Scope.update` can change; None clears what a record can be without."""
 
     text: str
     metadata: Mapping[str, Any] | None
@@ -116,7 +117,10 @@ def changed(old: Record, changes: Mapping[str, Any]) -> Record:
         raise InvalidInputError(
             f"{min(unknown)!r} cannot be changed; {', '.join(Changes.__annotations__)} can"
         )
+    if changes.get("at", old.at) is None:
+        raise InvalidInputError("at cannot be None: a record has a time")
     values = {name: getattr(old, name) for name in Item.__annotations__} | dict(changes)
     if "text" in changes and "data" not in changes:
         values["data"] = turns.without_content(old.data)
-    return record(values, namespace=old.namespace, session_id=old.session_id, now=old.created_at)
+    new = record(values, namespace=old.namespace, session_id=old.session_id, now=old.created_at)
+    return replace(new, superseded_by=old.superseded_by)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybrid_memory import limits
 from hybrid_memory.errors import InvalidInputError
 from hybrid_memory.types import Message, Record, Role
 
@@ -93,6 +94,19 @@ def without_content(data: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     kept = {key: value for key, value in message.items() if key != "content"}
     others = {key: value for key, value in data.items() if key != "message"}
     return others | ({"message": kept} if kept else {}) or None
+
+
+def storable(text: str) -> list[str]:
+    """Return a model's reply as texts that can be stored: without NULs, in parts of 64 KiB."""
+    clean = text.replace("\0", "").encode("utf-8", "replace")
+    size = limits.MAX_TEXT_BYTES
+    parts = []
+    while len(clean) > size:
+        # Not in the middle of a character, whose further bytes all begin with the bits 10.
+        cut = next(at for at in range(size, 0, -1) if clean[at] & 0xC0 != 0x80)
+        parts.append(clean[:cut])
+        clean = clean[cut:]
+    return [part.decode() for part in [*parts, clean] if part.strip()]
 
 
 def exchanges(turns: Sequence[Record]) -> list[list[Record]]:

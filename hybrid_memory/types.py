@@ -9,6 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
+from hybrid_memory.errors import InvalidInputError
+
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Namespace: TypeAlias = tuple[str, ...]
 Kind: TypeAlias = Literal["message", "fact", "event", "instruction", "document"]
@@ -23,7 +25,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One remembered thing.
+    """One remembered thing. `metadata` and `data` are JSON, to be read only.
 
     `at` is when it happened, `created_at` when it was stored; both are aware. `data` is its
     structured form (a fact's slots, a message's tool calls, a chunk's position). `importance` is
@@ -110,8 +112,6 @@ class Gate:
         Raises:
             InvalidInputError: not an object, an unknown key, or a value that is not a boolean.
         """
-        from hybrid_memory.errors import InvalidInputError
-
         try:
             values = json.loads(source) if isinstance(source, str) else dict(source)
         except (json.JSONDecodeError, TypeError, ValueError) as error:

@@ -138,3 +138,17 @@ def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
 
         with pytest.raises(ChatModelUnavailableError, match=r"127\.0\.0\.1:9"):
             ana.ask("Which language do I like?")
+
+
+@pytest.mark.parametrize("reply", ["a" * 70_000, "é" * 40_000, "one\0two"])
+def test_an_answer_that_is_too_long_or_odd_to_store_whole_is_not_lost(
+    memory: HybridMemory, chat: ScriptedChat, reply: str
+) -> None:
+    chat._replies[:] = [reply]
+    ana = memory.scope(user_id="ana", session_id="s1")
+
+    answer = ana.ask("Tell me all.")
+
+    assert answer.text == reply
+    told = [turn.text for turn in ana.messages() if turn.role == "assistant"]
+    assert "".join(told) == reply.replace("\0", "")

@@ -205,3 +205,11 @@ def test_chroma_is_filled_again_from_the_records_when_it_is_lost(tmp_path: Path)
 
     assert hit.record.text.startswith("Dish7")
     assert hit.signals["cosine"] > 0.2
+
+
+def test_learning_a_text_again_with_other_metadata_is_no_conflict(ana: Scope) -> None:
+    ana.add_documents(["Lentils on Monday."], source="menu", metadata={"week": 1})
+    ana.add_documents(["Lentils on Monday."], source="menu", metadata={"week": 2})
+
+    assert [hit.duplicates for hit in ana.search("lentils")] == [1]
+    assert len(ana.search("lentils", where={"week": 1})) == 1

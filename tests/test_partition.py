@@ -680,8 +680,8 @@ def test_an_index_that_refuses_is_not_hidden(clock: ManualClock) -> None:
 # -- a document store --------------------------------------------------------------------------
 
 
-def _papers(store: MemoryDocumentStore) -> set[int]:
-    keys, _ = store.search(ANA, EMBEDDER.embed_query("text"), 10**6)
+def _papers(store: MemoryRecordStore, papers: MemoryDocumentStore) -> set[int]:
+    keys, _ = papers.search((store.id, *ANA), EMBEDDER.embed_query("text"), 10**6)
     return set(keys.tolist())
 
 
@@ -694,8 +694,8 @@ def test_a_document_store_is_filled_and_the_vectors_leave_the_partition() -> Non
 
     assert memories.vectors is not None
     assert view.vectors is None
-    assert _papers(papers) == set(view.columns["key"].tolist())
-    assert papers.position(ANA) == store.position(ANA)
+    assert _papers(store, papers) == set(view.columns["key"].tolist())
+    assert papers.position((store.id, *ANA)) == store.position(ANA)
 
 
 def test_a_document_store_is_caught_up_with_updates_and_deletions() -> None:
@@ -710,11 +710,11 @@ def test_a_document_store_is_caught_up_with_updates_and_deletions() -> None:
     view = partition.views()[1]
 
     assert sorted(_held(store, view)) == ["four", "three", "twelve"]
-    assert _papers(papers) == set(view.columns["key"][view.alive].tolist())
+    assert _papers(store, papers) == set(view.columns["key"][view.alive].tolist())
     rows = np.flatnonzero(view.alive)
     best = rows[view.cosines(EMBEDDER.embed_query("twelve"), rows).argmax()]
     assert store.fetch(ANA, [int(view.columns["key"][best])]).popitem()[1].text == "twelve"
-    assert papers.position(ANA) == store.position(ANA)
+    assert papers.position((store.id, *ANA)) == store.position(ANA)
 
 
 def test_another_process_goes_on_from_where_the_document_store_stands() -> None:
@@ -734,7 +734,7 @@ def test_another_process_goes_on_from_where_the_document_store_stands() -> None:
     view = _partition(store, documents=papers).views()[1]
 
     assert papers.added == 3
-    assert _papers(papers) == set(view.columns["key"].tolist())
+    assert _papers(store, papers) == set(view.columns["key"].tolist())
 
 
 def test_documents_that_were_deleted_meanwhile_leave_the_document_store_too() -> None:
@@ -746,7 +746,7 @@ def test_documents_that_were_deleted_meanwhile_leave_the_document_store_too() ->
 
     _partition(store, documents=papers).views()
 
-    assert _papers(papers) == set()
+    assert _papers(store, papers) == set()
 
 
 def test_a_document_store_ahead_of_the_records_is_dropped_and_filled_again() -> None:
@@ -759,9 +759,9 @@ def test_a_document_store_ahead_of_the_records_is_dropped_and_filled_again() -> 
 
     view = _partition(store, documents=papers).views()[1]
 
-    assert _papers(papers) == set(view.columns["key"].tolist())
-    assert len(_papers(papers)) == 1
-    assert papers.position(ANA) == store.position(ANA)
+    assert _papers(store, papers) == set(view.columns["key"].tolist())
+    assert len(_papers(store, papers)) == 1
+    assert papers.position((store.id, *ANA)) == store.position(ANA)
     assert view.cosines(EMBEDDER.embed_query("page"), np.array([0]))[0] == pytest.approx(1)
 
 
@@ -797,7 +797,7 @@ def test_messages_cost_a_document_store_nothing() -> None:
     assert papers.calls == calls
     _write(store, "second page", kind="document")
     view = partition.views()[1]
-    assert _papers(papers) == set(view.columns["key"].tolist())
+    assert _papers(store, papers) == set(view.columns["key"].tolist())
 
 
 def test_a_document_store_that_fails_is_filled_when_it_is_back_and_leaves_no_rows_behind() -> None:
@@ -821,7 +821,7 @@ def test_a_document_store_that_fails_is_filled_when_it_is_back_and_leaves_no_row
     memories, view = partition.views()
 
     assert (len(memories.alive), len(view.alive)) == (1, 2)
-    assert _papers(papers) == set(view.columns["key"][view.alive].tolist())
+    assert _papers(store, papers) == set(view.columns["key"][view.alive].tolist())
 
 
 def test_documents_in_a_document_store_are_found_as_those_in_memory_are(

@@ -381,7 +381,9 @@ def test_documents_can_live_in_a_document_store(tmp_path: Path) -> None:
 
         assert hits[0].record == chunks[5]
         assert chunks[0] not in [hit.record for hit in ana.search(chunks[0].text, k=40)]
-        keys = documents.search(("ana",), HashEmbedder().embed_query("dish"), 100)[0]
+        keys = documents.search((memory._store.id, "ana"), HashEmbedder().embed_query("dish"), 100)[
+            0
+        ]
         assert len(keys) == 29
 
 
@@ -389,3 +391,24 @@ def test_an_older_time_can_be_asked_about_without_a_clock(ana: Scope) -> None:
     ana.add("tea")
 
     assert len(ana.search("tea", now=datetime(2000, 1, 1, tzinfo=UTC))) == 1
+
+
+def test_a_fact_of_the_future_is_not_found_before_it_holds(ana: Scope, clock: ManualClock) -> None:
+    ana.add_fact({"city": "Lyon"}, valid_from=clock() + timedelta(days=30))
+
+    assert ana.search("city") == ana.facts() == []
+    assert len(ana.search("city", now=clock() + timedelta(days=31))) == 1
+
+
+def test_two_memories_share_one_document_store_without_mixing(tmp_path: Path) -> None:
+    shared = MemoryDocumentStore()
+    found = []
+    for name in ("one", "two"):
+        with HybridMemory.open(
+            tmp_path / name, embedder=HashEmbedder(), documents=shared
+        ) as memory:
+            ana = memory.scope(user_id="ana")
+            ana.add_documents([f"The code of {name}."], source="codes")
+            found.append([hit.record.text for hit in ana.search(f"code {name}")])
+
+    assert found == [["The code of one."], ["The code of two."]]

@@ -305,3 +305,19 @@ def test_stats_tell_kinds_sessions_and_the_span(ana: Scope, clock: ManualClock) 
     assert stats.first_at == datetime(2020, 1, 1, tzinfo=UTC)
     assert stats.last_at == clock()
     assert stats.bytes > 2 * 64 * 4
+
+
+def test_a_record_cannot_lose_its_time(ana: Scope) -> None:
+    record = ana.add("tea")
+
+    with pytest.raises(InvalidInputError, match="at cannot be None"):
+        ana.update(record.id, at=None)  # type: ignore[typeddict-item]
+
+
+def test_a_fact_with_the_same_id_and_another_end_is_a_conflict(
+    ana: Scope, clock: ManualClock
+) -> None:
+    ana.add_fact({"city": "Lyon"}, id="home")
+
+    with pytest.raises(ConflictError):
+        ana.add_fact({"city": "Lyon"}, id="home", valid_to=clock() + timedelta(days=1))

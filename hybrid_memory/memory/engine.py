@@ -105,6 +105,7 @@ class HybridMemory:
         )
         if (space := store.space()) is not None:
             self._check_space(*space)
+            self._space_is_set = True
 
     @classmethod
     def open(
@@ -187,7 +188,6 @@ class HybridMemory:
                 f"the store was written with {name} ({dim} dimensions), the embedder is "
                 f"{mine[0]} ({mine[1]}); open it with the former, or use another directory"
             )
-        self._space_is_set = True
 
     def _insert(
         self, namespace: Namespace, records: Sequence[Record], at_given: Sequence[bool]
@@ -196,6 +196,7 @@ class HybridMemory:
         drafts = indexing.drafts(records, self._embedder, at_given=at_given)
         if drafts and not self._space_is_set:
             self._check_space(*self._store.set_space(self._embedder.name, self._embedder.dim))
+            self._space_is_set = True
         return self._store.insert(namespace, drafts)
 
     def _encode(self, query: str) -> Vector:

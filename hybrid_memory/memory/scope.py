@@ -243,7 +243,7 @@ class Scope:
                     "data": piece.data,
                     "metadata": metadata,
                     # The same chunk again is the same record: learning twice changes nothing.
-                    "id": _chunk_id(piece),
+                    "id": _chunk_id(piece, metadata),
                 }
                 for piece in pieces[start : start + _CHUNKS_AT_ONCE]
             )
@@ -390,14 +390,15 @@ class Scope:
         if wanted is not None and "instruction" in wanted:
             raise InvalidInputError("instructions are not ranked; use scope.instructions()")
         predicate = compile_where(where)
-        moment = self._now(now)
+        asked = self._memory._clock() if now is None else now
+        limits.when(asked, "now")  # its zone says when a day begins
         vector: Vector | None = None
         width: int | None = max(WIDTH, 2 * k)
-        while True:
+        for last_try in (False, False, True):
             views = self._views(wanted)
             if not views:
                 return []
-            question = _analyzed(query, moment, views)
+            question = _analyzed(query, asked, views)
             if vector is None:
                 vector = self._memory._encode(question.dense_text)
             pools = [
@@ -424,11 +425,13 @@ class Scope:
                 continue
             found = self._fetch(ranked)
             # A record deleted since the views were taken is gone from the next ones.
-            if len(found) == len(ranked):
-                return [
-                    Hit(found[one.namespace, one.key], one.score, rank, one.signals, one.duplicates)
-                    for rank, one in enumerate(ranked, 1)
-                ]
+            if len(found) == len(ranked) or last_try:
+                break
+        there = [one for one in ranked if (one.namespace, one.key) in found]
+        return [
+            Hit(found[one.namespace, one.key], one.score, rank, one.signals, one.duplicates)
+            for rank, one in enumerate(there, 1)
+        ]
 
     def context(
         self,
@@ -485,10 +488,13 @@ class Scope:
         context = self.context(question, max_tokens=max_tokens, now=now, gate=gate)
         self.add(question, at=now)
         reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
-        if reply.text.strip():
+        if reply.text.strip("\0 \n\t"):
             # Told at one given time, the answer still follows the question.
-            answered = None if now is None else now + timedelta(microseconds=1)
-            self.add(reply.text, role="assistant", source="assistant", at=answered)
+            answered = self._now(now) + timedelta(microseconds=1)
+            self.add_many(
+                {"text": part, "role": "assistant", "source": "assistant", "at": answered}
+                for part in turns.storable(reply.text)
+            )
         return Answer(reply.text, context, reply.usage)
 
     def _views(self, kinds: frozenset[Kind] | None) -> list[View]:
@@ -539,7 +545,7 @@ def _fills(fact: Record, slot: str) -> bool:
     return slot in filled or any(one.startswith(f"{slot}.") for one in filled)
 
 
-def _chunk_id(piece: documents.Chunk) -> str:
+def _chunk_id(piece: documents.Chunk, metadata: Mapping[str, Any] | None) -> str:
     return uuid.uuid5(
-        uuid.NAMESPACE_URL, limits.to_json([piece.source, piece.data, piece.text])
+        uuid.NAMESPACE_URL, limits.to_json([piece.source, piece.data, piece.text, metadata])
     ).hex

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,9 +14,6 @@ from hybrid_memory.errors import ConflictError, NotFoundError
 from hybrid_memory.limits import microseconds, to_json
 from hybrid_memory.protocols import Changes, Draft, IndexRow
 from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
-
-# What may differ in a repeated call that means the same.
-_NOT_CONTENT = {"at", "created_at", "version", "valid_from", "valid_to", "superseded_by"}
 
 
 @dataclass(slots=True)
@@ -40,6 +38,7 @@ class MemoryRecordStore:
     """A RecordStore in dictionaries; changes come in slices of `slice_size` rows."""
 
     def __init__(self, *, slice_size: int = 1000) -> None:
+        self.id = uuid.uuid4().hex
         self._slice_size = slice_size
         self._shelves: dict[Namespace, _Shelf] = {}
         self._space: tuple[str, int] | None = None
@@ -56,7 +55,7 @@ class MemoryRecordStore:
                 if twin is None:
                     known[draft.record.id] = draft.record
                     fresh.append(draft)
-                elif not _same_content(twin, draft):
+                elif not draft.repeats(twin):
                     raise ConflictError(f"id {draft.record.id!r} is taken by other content")
             for draft in fresh:
                 shelf.counter += 1
@@ -198,13 +197,6 @@ class MemoryRecordStore:
             return self._shelves.setdefault(namespace, _Shelf(len(self._shelves) + 1))
 
 
-def _same_content(stored: Record, draft: Draft) -> bool:
-    names = set(Record.__dataclass_fields__) - _NOT_CONTENT
-    if draft.at_given:
-        names.add("at")
-    return all(getattr(stored, name) == getattr(draft.record, name) for name in names)
-
-
 def _by_key(kept: _Kept) -> int:
     return kept.key
 
@@ -221,6 +213,7 @@ def _index_row(kept: _Kept, with_document_vectors: bool) -> IndexRow:
         source=record.source,
         at=microseconds(record.at),
         expires_at=None if record.expires_at is None else microseconds(record.expires_at),
+        valid_from=None if record.valid_from is None else microseconds(record.valid_from),
         valid_to=None if record.valid_to is None else microseconds(record.valid_to),
         importance=record.importance,
         metadata=to_json(dict(record.metadata)) if record.metadata else None,

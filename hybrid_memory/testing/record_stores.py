@@ -396,6 +396,7 @@ class RecordStoreSuite:
             "tool",
             microseconds(NOON),
             microseconds(NOON + timedelta(days=1)),
+            None,
             microseconds(NOON + timedelta(days=2)),
             0.3,
             None,
@@ -518,6 +519,26 @@ class RecordStoreSuite:
         assert found("message", session_id="s3") == []
         assert found("fact") == []
         assert found() == []
+
+    def test_a_limit_counts_what_is_not_expired(self, store: RecordStore) -> None:
+        for i in range(4):
+            ends = NOON + timedelta(days=i) if i else None
+            store.insert(ANA, [make_draft(f"r{i}", f"text {i}", expires_at=ends)])
+
+        def found(moment: datetime) -> list[str]:
+            newest = store.newest(ANA, kinds=["message"], limit=2, unexpired_at=moment)
+            return texts(list(newest))
+
+        assert found(NOON) == ["text 3", "text 2"]
+        assert found(NOON + timedelta(days=2)) == ["text 3", "text 0"]
+        assert found(NOON + timedelta(days=9)) == ["text 0"]
+
+    def test_a_store_has_an_id_that_stays(self, store: RecordStore) -> None:
+        before = store.id
+        store.insert(ANA, [make_draft("a")])
+
+        assert store.id == before
+        assert len(before) >= 16
 
     def test_the_newest_are_read_as_far_as_they_are_asked_for(self, store: RecordStore) -> None:
         store.insert(ANA, [make_draft(f"r{i}", f"text {i}") for i in range(300)])

@@ -97,18 +97,6 @@ RECORD_COLUMNS = [
 ]
 
 
-_NOT_CONTENT = {"created_at", "version", "valid_from", "valid_to", "superseded_by", "at"}
-
-
-def same_content(stored: Record, draft: Draft) -> bool:
-    """Tell whether a repeated insert says the same thing as the record that is there."""
-    wanted = draft.record
-    if draft.at_given and stored.at != wanted.at:
-        return False
-    names = (name for name in Record.__dataclass_fields__ if name not in _NOT_CONTENT)
-    return all(getattr(stored, name) == getattr(wanted, name) for name in names)
-
-
 def row(
     draft: Draft, *, number: int, key: int, change: int, version: int | None = None
 ) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import re
 import sqlite3
 import stat
 import threading
+import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -227,7 +229,7 @@ class SQLRecordStore:
                 if twin is None:
                     fresh[draft.record.id] = draft
                     known[draft.record.id] = draft.record
-                elif not schema.same_content(twin, draft):
+                elif not draft.repeats(twin):
                     raise ConflictError(
                         f"id {draft.record.id!r} is taken by other content; "
                         "use update, or another id"
@@ -477,6 +479,17 @@ class SQLRecordStore:
                 schema.profiles.c.namespace == number, schema.profiles.c.key == key
             )
             return connection.execute(statement).rowcount > 0
+
+    @cached_property
+    def id(self) -> str:
+        """See `RecordStore.id`."""
+        with self._writing() as connection:
+            connection.execute(
+                insert(schema.settings).prefix_with("OR IGNORE", dialect="sqlite"),
+                {"name": "id", "value": uuid.uuid4().hex},
+            )
+            statement = select(schema.settings.c.value).where(schema.settings.c.name == "id")
+            return str(connection.execute(statement).scalar_one())
 
     def space(self) -> tuple[str, int] | None:
         """See `RecordStore.space`."""
