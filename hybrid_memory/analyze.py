@@ -1,4 +1,4 @@
-"""Read path, stage 1: what a question asks for: its words, the speakers it names, its dates."""
+"""Read path, stage 1: what a question asks for: words, speakers, dates, intent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
+from hybrid_memory.language import ENGLISH
 from hybrid_memory.types import Query, Window
-from hybrid_memory.words import STOP_WORDS, content_words, encode
+from hybrid_memory.words import content_words, encode
 
 _Days = tuple[float, float]  # days from the start of today, the second not included
 
@@ -37,7 +39,16 @@ def analyze(
         now=now,
         speaker=named[0] if len(named) == 1 else None,
         windows=tuple(windows),
+        asks_when=bool(ENGLISH.asks_when.search(text)),
+        asks_how_many=bool(ENGLISH.asks_how_many.search(text)),
+        version=_version(text),
     )
+
+
+def _version(text: str) -> Literal["newest", "oldest"] | None:
+    if ENGLISH.asks_before.search(text):
+        return "oldest"
+    return "newest" if ENGLISH.asks_now.search(text) else None
 
 
 def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple[str, list[str]]:
@@ -54,7 +65,9 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
         if said.isdisjoint(re.findall(r"\w+", speaker.casefold())):
             continue
         for form in _forms(speaker):
-            if not (lower and form.lower() in STOP_WORDS):  # in small letters "will" is a verb
+            if not (
+                lower and form.lower() in ENGLISH.stop_words
+            ):  # in small letters "will" is a verb
                 owners.setdefault(form, set()).add(speaker)
     if not owners:
         return text, []
@@ -77,9 +90,6 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
 
 
 _POSSESSIVE = re.compile(r"['’]s\b")
-_NO_NAMES = frozenset(
-    "a an and da de di dr la le miss mr mrs ms of prof the van von".split()  # noqa: SIM905
-)
 
 
 def _forms(speaker: str) -> set[str]:
@@ -88,7 +98,9 @@ def _forms(speaker: str) -> set[str]:
     if speaker != speaker.lower():  # in "Vincent van Gogh" the small word is no name
         parts = [part for part in parts if part[0] != part[0].lower() or part == part.upper()]
     names = [part for part in parts if len(part) > 1 or not part.isascii()]
-    names = [part for part in names if part.lower() not in _NO_NAMES and not part.isdecimal()]
+    names = [
+        part for part in names if part.lower() not in ENGLISH.no_names and not part.isdecimal()
+    ]
     return {name[0].upper() + name[1:] for name in [" ".join(speaker.split()), *names] if name}
 
 

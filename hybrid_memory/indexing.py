@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hybrid_memory import words
+from hybrid_memory.language import ENGLISH
 from hybrid_memory.limits import unit_vectors
-from hybrid_memory.protocols import Draft, Embedder
+from hybrid_memory.protocols import Draft, Embedder, Traits
 from hybrid_memory.types import Record
 
 
@@ -61,9 +63,28 @@ def drafts(
             terms=words.terms(index_text(record)) if is_ranked(record) else words.encode(()),
             digest=digest(record),
             at_given=given,
+            traits=traits(record.text),
         )
         for record, given in zip(records, at_given, strict=True)
     ]
+
+
+def traits(text: str) -> Traits:
+    """Return what a text is like: how much of it asks, and whether it tells a time or a number."""
+    asking, total = 0, 0
+    if "?" in text:
+        for sentence in _SENTENCE.findall(text):
+            size = len(sentence.split())
+            total += size
+            asking += size if sentence.rstrip().endswith("?") else 0
+    return Traits(
+        question=asking / total if total else 0.0,
+        tells_time=bool(ENGLISH.tells_time.search(text)),
+        tells_number=bool(ENGLISH.tells_number.search(text)),
+    )
+
+
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
 def fact_text(data: Mapping[str, Any]) -> str:

@@ -49,8 +49,12 @@ _COLUMNS = np.dtype(
         ("speaker", np.int32),
         ("session_id", np.int32),
         ("source", np.int32),
+        ("question", np.float32),
+        ("tells_time", np.bool_),
+        ("tells_number", np.bool_),
     ]
 )
+_MESSAGE = KINDS.index("message")
 _NAMED = ("role", "speaker", "session_id", "source")
 
 Rows = NDArray[np.int64]
@@ -104,6 +108,7 @@ class _Growing:
 class View:
     """What a reader sees of a shelf: n rows that nobody changes any more.
 
+    `has_assistant` tells whether an assistant speaks here, or people among themselves.
     `vectors` is (n, dim), or None where a document store keeps them. `alive` is False for rows
     that were deleted or replaced. `speakers` are those who said something here, `span` the first
     and the last time (microseconds). `collection` is the name of the namespace in the document
@@ -122,6 +127,8 @@ class View:
     documents: DocumentStore | None
     speakers: frozenset[str] = frozenset()
     span: tuple[int, int] = (0, 0)
+    has_assistant: bool = False
+    are_documents: bool = False
 
     def code(self, name: str) -> int | None:
         """Return the number that a name (a speaker, a session...) has here, if it has one."""
@@ -199,6 +206,11 @@ class Pool:
     bm25: NDArray[np.float32]
     is_part: bool = False  # whether there were more rows that an index passed over
 
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the candidates."""
+        column: NDArray[Any] = self.view.columns[name][self.rows]
+        return column
+
 
 class _ShelfState:
     """The growing side of a shelf; `view` is swapped, never changed."""
@@ -209,11 +221,14 @@ class _ShelfState:
         collection: Namespace,
         dim: int,
         documents: DocumentStore | None,
+        *,
+        are_documents: bool = False,
     ) -> None:
         self._columns = _Growing((), _COLUMNS)
         self._vectors = None if documents is not None else _Growing((dim,), np.float32)
         self._metadata: list[str | None] = []
         self._metadata_bytes = 0
+        self._asked: dict[str, Terms | None] = {}  # of each session, the question just asked
         self._indexed = 0
         self._dim = dim
         self.view = View(
@@ -227,6 +242,7 @@ class _ShelfState:
             names=_Names(),
             index=None,
             documents=documents,
+            are_documents=are_documents,
         )
 
     def apply(self, rows: Sequence[IndexRow], removed: Sequence[int]) -> None:
@@ -252,28 +268,60 @@ class _ShelfState:
                 names.code(row.speaker),
                 names.code(row.session_id),
                 names.code(row.source),
+                row.question,
+                row.tells_time,
+                row.tells_number,
             )
             for row in rows
         ]
         self._metadata.extend(row.metadata for row in rows)
         self._metadata_bytes += sum(len(row.metadata) for row in rows if row.metadata)
-        words: list[Terms] = [np.frombuffer(row.terms, np.uint32) for row in rows]
+        words = self._joined(rows)
         columns = self._columns.append(np.array(table, _COLUMNS))
         alive = np.concatenate([alive, np.ones(len(rows), np.bool_)])
-        self.view = View(
-            namespace=old.namespace,
-            collection=old.collection,
+        self.view = replace(
+            old,
             columns=columns,
             alive=alive,
             vectors=self._with_vectors(rows),
             words=old.words.extended(words),
-            metadata=self._metadata,
-            names=names,
-            index=old.index,
-            documents=old.documents,
             speakers=_speakers(columns["speaker"][alive], names),
             span=(int(columns["at"].min()), int(columns["at"].max())),
+            has_assistant=_has(columns["role"][alive], names.find("assistant")),
         )
+
+    def _joined(self, rows: Sequence[IndexRow]) -> list[Terms]:
+        """Return the words of each row, an answer's together with those of its question.
+
+        "Paris." says little; with "Where do you live?" before it, it can be found. The question
+        is the turn before in the same session. (Joining the questions of turns lifts the recall
+        of BM25 more than any other text tried, and its precision with it.)
+        """
+        words = []
+        for row in rows:
+            own = np.frombuffer(row.terms, np.uint32)
+            if row.kind != "message" or row.session_id is None:
+                words.append(own)
+                continue
+            asked = self._asked.get(row.session_id)
+            words.append(own if asked is None else np.concatenate([asked, own]))
+            self._asked[row.session_id] = own if row.question else None
+        return words
+
+    def breaks_a_pair(self, *, changed: Sequence[int], removed: Sequence[int]) -> bool:
+        """Tell whether with these keys a turn loses or changes what it is joined with."""
+        columns = self.view.columns
+        turns = self.view.alive & (columns["kind"] == _MESSAGE) & (columns["session_id"] != _NONE)
+        if (turns & np.isin(columns["key"], changed)).any():
+            return True
+        for row in np.flatnonzero(turns & np.isin(columns["key"], removed)).tolist():
+            session = turns & (columns["session_id"] == columns["session_id"][row])
+            rows = np.flatnonzero(session)
+            at = int(np.searchsorted(rows, row))
+            # Either it asks, or what comes after it now follows a question.
+            if columns["question"][rows[max(0, at - 1) : at + 1]].any():
+                return True
+        return False
 
     def _with_vectors(self, rows: Sequence[IndexRow]) -> Vectors | None:
         if self._vectors is None:
@@ -303,6 +351,10 @@ class _ShelfState:
     def nbytes(self) -> int:
         vectors = 0 if self._vectors is None else self._vectors.nbytes
         return self._columns.nbytes + vectors + self.view.words.nbytes + self._metadata_bytes
+
+
+def _has(codes: NDArray[np.int32], code: int | None) -> bool:
+    return code is not None and bool((codes == code).any())
 
 
 def _speakers(codes: NDArray[np.int32], names: _Names) -> frozenset[str]:
@@ -336,7 +388,9 @@ class Partition:
     def _clear(self) -> None:
         self._position = 0
         self._memories = _ShelfState(self._namespace, self._collection, self._dim, None)
-        self._papers = _ShelfState(self._namespace, self._collection, self._dim, self._documents)
+        self._papers = _ShelfState(
+            self._namespace, self._collection, self._dim, self._documents, are_documents=True
+        )
         self._documents_position: int | None = None
 
     def views(self) -> tuple[View, View]:
@@ -374,6 +428,10 @@ class Partition:
             removed += changes.removed
         # What has no vector (instructions, system messages) is not ranked.
         memories = [row for row in rows if row.kind != "document" and row.vector is not None]
+        if self._memories.breaks_a_pair(changed=[row.key for row in memories], removed=removed):
+            self._clear()
+            self._catch_up()
+            return
         papers = [row for row in rows if row.kind == "document"]
         if self._documents is not None:
             self._fill(self._documents, position, touched=bool(papers or removed))

@@ -180,8 +180,8 @@ def pack(
             name = "documents" if hit.record.kind == "document" else "memories"
             if _identity(hit.record) in in_session:
                 dropped.append(Dropped(hit, "already in the session block"))
-            elif hit.score < threshold:
-                dropped.append(Dropped(hit, f"score below the threshold of {threshold:.2f}"))
+            elif hit.relevance < threshold:
+                dropped.append(Dropped(hit, f"relevance below the threshold of {threshold:.2f}"))
             elif packer.add(name, _line(hit.record), hit.record):
                 kept.append(hit)
             else:

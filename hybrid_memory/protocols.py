@@ -124,6 +124,19 @@ class DocumentReader(Protocol):
         """
 
 
+class Traits(NamedTuple):
+    """What a text is like, computed once on write: see `indexing.traits`.
+
+    `question` is the share of its words that stand in questions, in [0, 1].
+    """
+
+    question: float = 0.0
+    tells_time: bool = False
+    tells_number: bool = False
+
+
+_PLAIN = Traits()
+
 # What the store or the time of the call decides, and not the caller.
 _NOT_SAID = {"at", "created_at", "version", "valid_from", "superseded_by"}
 
@@ -142,6 +155,7 @@ class Draft:
     terms: Terms
     digest: int
     at_given: bool = True
+    traits: Traits = _PLAIN
 
     def repeats(self, stored: Record) -> bool:
         """Tell whether this insert says the same as the record that is there."""
@@ -172,6 +186,9 @@ class IndexRow(NamedTuple):
     vector: bytes | None
     terms: bytes
     digest: int
+    question: float
+    tells_time: bool
+    tells_number: bool
 
 
 @dataclass(frozen=True, slots=True)

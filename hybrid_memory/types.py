@@ -63,6 +63,7 @@ class Hit:
     """A record found: its rank from 1, its score in [0, 1], and the signals that add up to it.
 
     `duplicates` counts older records of the same text that were left out in favour of this one.
+    `relevance`, in [0, 1], is what meaning and words alone say of it: the score without boosts.
     """
 
     record: Record
@@ -70,6 +71,7 @@ class Hit:
     rank: int
     signals: Mapping[str, float]
     duplicates: int = 0
+    relevance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class Query:
 
     `dense_text` is the question without the names of known speakers. `words` are the stems of
     its content words and `terms` the same as codes (see `words.py`). `speaker` is the one speaker
-    it names, if it names exactly one.
+    it names, if it names exactly one. `version` tells whether it asks for what is so now or for
+    what was so before.
     """
 
     text: str
@@ -96,6 +99,9 @@ class Query:
     now: datetime
     speaker: str | None = None
     windows: tuple[Window, ...] = ()
+    asks_when: bool = False
+    asks_how_many: bool = False
+    version: Literal["newest", "oldest"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

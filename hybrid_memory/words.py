@@ -15,27 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_memory.backends.stemmer import stem
+from hybrid_memory.language import ENGLISH
 from hybrid_memory.protocols import Terms
 
 K1 = 0.9  # BM25 saturation and length normalisation, best on chats with long turns
 B = 0.75
 MAX_QUERY_TERMS = 32
-
-# An ordinary English list plus question words and auxiliaries; negations stay words.
-STOP_WORDS = frozenset(
-    """
-    a about above again all also am an and any are aren as at be because been being below
-    between both but by can could couldn did didn do does doesn doing don done down during each
-    else every few for from further get go got had hadn has hasn have haven having he her here
-    hers herself him himself his how i if in into is isn it its itself just kind let ll long m
-    many me might mine more most much must mustn my myself of off often on one only onto or
-    other ought our ours ourselves out over own per please quite rather re really s said same
-    say shall shan she should shouldn since so some such t tell than that the their theirs them
-    themselves then there these they thing this those though through to too type under until up
-    upon us ve very was wasn we well were weren what whatever when where whether which while who
-    whom whose why will with within won would wouldn yes yet you your yours yourself yourselves
-    """.split()  # noqa: SIM905  # a list of 150 lines reads worse
-)
 
 # Scripts without spaces, and those whose vowel signs `\w` does not hold.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
@@ -61,7 +46,7 @@ def content_words(text: str) -> list[str]:
     else:
         found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
     words = [word.partition("'")[0].partition("’")[0] for word in found]
-    kept = [word for word in words if word not in STOP_WORDS] or words
+    kept = [word for word in words if word not in ENGLISH.stop_words] or words
     return [part for word in kept for part in _parts(word)]
 
 

@@ -104,7 +104,9 @@ def test_search_shows_a_column_for_each_signal(run, told):
     ran = run("search", "What am I allergic to?", "--k", "2")
     header, _, first, *_ = (line for line in ran.out.splitlines() if line.strip())
 
-    assert header.split() == ["#", "score", "cosine", "bm25", "when", "kind", "text"]
+    names = header.split()
+    assert names[:4] == ["#", "score", "cosine", "bm25"]
+    assert names[-3:] == ["when", "kind", "text"]
     assert "I am allergic to hazelnuts." in first
 
 

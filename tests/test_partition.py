@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hybrid_memory import HybridMemory, Record, Scope
@@ -30,6 +32,7 @@ from hybrid_memory.testing import (
     MemoryRecordStore,
 )
 from hybrid_memory.types import Kind, Namespace
+from hybrid_memory.words import terms
 
 ANA: Namespace = ("ana",)
 DIM = 16
@@ -932,3 +935,50 @@ def test_equal_states_are_recognised_by_these_tests() -> None:
         replace(view, vectors=None),
     ]
     assert all(_state(one) != _state(view) for one in changed)
+
+
+# -- questions and their answers ---------------------------------------------------------------
+
+_STEP = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 1), st.booleans()),
+    st.tuples(st.just("delete"), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("update"), st.integers(0, 9), st.booleans()),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(_STEP, max_size=14))
+def test_a_partition_that_grew_joins_the_same_turns_as_a_fresh_one(
+    steps: list[tuple[str, int, bool]],
+) -> None:
+    store = MemoryRecordStore()
+    grown = _partition(store)
+    ids: list[str] = []
+    for number, (step, place, asks) in enumerate(steps):
+        text = f"word{number} what?" if asks else f"word{number} so."
+        if step == "add":
+            ids.append(f"r{number}")
+            record = _record(text, ids[-1], session_id=f"s{place}")
+            store.insert(ANA, drafts([record], EMBEDDER, at_given=[True]))
+        elif ids and step == "delete":
+            store.delete(ANA, [ids.pop(place % len(ids))])
+        elif ids:
+            old = store.get(ANA, [ids[place % len(ids)]])[0]
+            store.update(ANA, drafts([replace(old, text=text)], EMBEDDER, at_given=[True])[0])
+        grown.views()
+
+    def shares(partition: Partition) -> dict[int, list[float]]:
+        view = partition.views()[0]
+        query = [terms(f"word{number}").tolist()[0] for number in range(len(steps))]
+        scores = [view.words.scores([term], view.alive) for term in query]
+        keys = view.columns["key"].tolist()
+        return {
+            key: [float(score[row]) for score in scores]
+            for row, key in enumerate(keys)
+            if view.alive[row]
+        }
+
+    fresh = shares(_partition(store))
+    assert shares(grown).keys() == fresh.keys()
+    for key, values in shares(grown).items():
+        assert values == pytest.approx(fresh[key], abs=1e-6)

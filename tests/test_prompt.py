@@ -360,20 +360,20 @@ def test_what_is_expired_is_in_no_part_of_a_context(ana: Scope, clock: ManualClo
 def test_each_hit_left_out_has_its_reason() -> None:
     turn = _record("in the session", 1)
     weak, long = _record("weak", 2), _record("word " * 2000, 3)
-    hits = [*_hits(turn, long), Hit(weak, 0.1, 3, {})]
+    hits = [*_hits(turn, long), Hit(weak, 0.1, 3, {}, relevance=0.1)]
 
     context = _pack(session=[turn], hits=hits)
 
     assert {one.hit.record.id: one.reason for one in context.dropped} == {
         "r1": "already in the session block",
-        "r2": "score below the threshold of 0.14",
+        "r2": "relevance below the threshold of 0.14",
         "r3": "over the token budget",
     }
     assert context.hits == ()
 
 
 def test_a_score_at_the_threshold_is_kept() -> None:
-    assert len(_pack(hits=[Hit(_record("I like Rust."), 0.14, 1, {})]).hits) == 1
+    assert len(_pack(hits=[Hit(_record("I like Rust."), 0.14, 1, {}, relevance=0.14)]).hits) == 1
 
 
 def test_an_instruction_without_room_is_told_of() -> None:

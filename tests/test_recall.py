@@ -48,7 +48,8 @@ def test_the_score_of_a_hit_is_the_sum_of_its_signals(ana: Scope) -> None:
     for hit in hits:
         assert hit.score == pytest.approx(sum(hit.signals.values()))
         assert 0 <= hit.score <= 1
-        assert set(hit.signals) == {"cosine", "bm25"}
+        assert set(hit.signals) == {"cosine", "bm25", "session"}
+        assert 0 <= hit.relevance <= 1
 
 
 def test_every_ranked_kind_is_searched_at_once(ana: Scope, clock: ManualClock) -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from hybrid_memory.language import ENGLISH
 from hybrid_memory.protocols import Terms
 from hybrid_memory.words import (
     K1,
     MAX_QUERY_TERMS,
-    STOP_WORDS,
     B,
     Postings,
     content_words,
@@ -75,8 +75,8 @@ def test_a_band_named_by_stop_words_is_found() -> None:
 
 
 def test_stop_words_are_lower_case_and_hold_no_negation() -> None:
-    assert all(word == word.lower() for word in STOP_WORDS)
-    assert not STOP_WORDS & {"no", "not", "never", "nothing", "without"}
+    assert all(word == word.lower() for word in ENGLISH.stop_words)
+    assert not ENGLISH.stop_words & {"no", "not", "never", "nothing", "without"}
 
 
 @pytest.mark.parametrize(

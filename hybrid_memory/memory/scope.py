@@ -417,6 +417,7 @@ class Scope:
                 [(pool, score(question, pool)) for pool in pools],
                 weights=self._memory._weights,
                 k=k,
+                version=question.version,
                 min_score=min_score,
                 mmr_lambda=mmr_lambda,
             )
@@ -429,7 +430,14 @@ class Scope:
                 break
         there = [one for one in ranked if (one.namespace, one.key) in found]
         return [
-            Hit(found[one.namespace, one.key], one.score, rank, one.signals, one.duplicates)
+            Hit(
+                record=found[one.namespace, one.key],
+                score=one.score,
+                rank=rank,
+                signals=one.signals,
+                duplicates=one.duplicates,
+                relevance=one.relevance,
+            )
             for rank, one in enumerate(there, 1)
         ]
 

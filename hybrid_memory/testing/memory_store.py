@@ -220,6 +220,9 @@ def _index_row(kept: _Kept, with_document_vectors: bool) -> IndexRow:
         vector=draft.vector.tobytes() if with_vector and draft.vector is not None else None,
         terms=draft.terms.tobytes(),
         digest=draft.digest,
+        question=draft.traits.question,
+        tells_time=draft.traits.tells_time,
+        tells_number=draft.traits.tells_number,
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hybrid_memory.errors import ConflictError, NotFoundError
 from hybrid_memory.limits import microseconds
-from hybrid_memory.protocols import Draft, IndexRow, RecordStore
+from hybrid_memory.protocols import Draft, IndexRow, RecordStore, Traits
 from hybrid_memory.testing.fakes import HashEmbedder
 from hybrid_memory.types import KINDS, Kind, Namespace, Record
 
@@ -55,6 +55,7 @@ def make_draft(
         "terms": fields.pop("terms", np.array([len(text), 7, 7, 2**32 - 1], dtype=np.uint32)),
         "digest": fields.pop("digest", digest),
         "at_given": fields.pop("at_given", True),
+        "traits": Traits(0.5, tells_time=True),
     }
     values: dict[str, Any] = {"kind": "message", "at": NOON, "created_at": NOON} | fields
     return Draft(record=Record(id=id_, namespace=namespace, text=text, **values), **own)
@@ -403,6 +404,9 @@ class RecordStoreSuite:
             draft.vector.tobytes(),
             draft.terms.tobytes(),
             draft.digest,
+            0.5,
+            True,
+            False,
         )
         assert (second.vector, second.terms, second.digest) == (None, b"", -(2**63))
         assert (second.metadata, second.speaker, second.session_id) == (None, None, None)

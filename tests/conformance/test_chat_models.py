@@ -157,7 +157,7 @@ def test_without_the_library_the_pip_line_is_given(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
 
-    with pytest.raises(MissingExtraError, match=r'pip install "hybrid-rag-memory\[openai\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[openai\]"'):
         OpenAIChat(api_key="key")
 
 

@@ -197,7 +197,7 @@ def test_without_the_library_the_pip_line_is_given(
 ) -> None:
     monkeypatch.setitem(sys.modules, "chromadb", None)
 
-    with pytest.raises(MissingExtraError, match=r'pip install "hybrid-rag-memory\[chroma\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[chroma\]"'):
         ChromaDocumentStore(tmp_path / "chroma")
 
 

@@ -130,7 +130,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_without_openai_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
 
-    with pytest.raises(MissingExtraError, match=r"hybrid-rag-memory\[openai\]"):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[openai\]"'):
         OpenAIEmbedder(api_key="key")
 
 
@@ -139,7 +139,7 @@ def test_without_sentence_transformers_the_pip_line_is_given(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
 
-    with pytest.raises(MissingExtraError, match=r"hybrid-rag-memory\[sentence-transformers\]"):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[sentence-transformers\]"'):
         SentenceTransformersEmbedder("any")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Index,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 )
 
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Draft
+from hybrid_memory.protocols import Draft, Traits
 from hybrid_memory.types import NOTHING, Namespace, Record
 
 VERSION = 1
@@ -61,6 +62,9 @@ records = Table(
     Column("data", Text),
     Column("text", Text, nullable=False),
     Column("digest", BigInteger, nullable=False),
+    Column("question", Float, nullable=False),
+    Column("tells_time", Boolean, nullable=False),
+    Column("tells_number", Boolean, nullable=False),
     Column("terms", LargeBinary, nullable=False),
     Column("vector", LargeBinary),
     Column("checksum", LargeBinary, nullable=False),
@@ -93,7 +97,9 @@ settings = Table(
 
 # What a record is made of; the rest of a row is what it is found by.
 RECORD_COLUMNS = [
-    column for column in records.c if column.name not in ("terms", "vector", "digest")
+    column
+    for column in records.c
+    if column.name not in ("terms", "vector", "digest", *Traits._fields)
 ]
 
 
@@ -128,6 +134,7 @@ def row(
         "data": None if record.data is None else to_json(record.data),
         "text": record.text,
         "digest": draft.digest,
+        **draft.traits._asdict(),
         "terms": draft.terms.tobytes(),
         "vector": None if draft.vector is None else draft.vector.tobytes(),
     }
