@@ -87,17 +87,14 @@ def merge(
     Source of MMR: Carbonell and Goldstein, SIGIR 1998.
     """
     parts = _weighted(scored, weights, version)
-    pools = np.concatenate(
-        [np.full(len(pool.rows), i) for i, (pool, _) in enumerate(parts)] or [np.empty(0, int)]
-    ).astype(np.int64)
-    if not len(pools):
+    sizes = [len(pool.rows) for pool, _ in parts]
+    if not sum(sizes):
         return []
-    places = np.concatenate([np.arange(len(pool.rows)) for pool, _ in parts])
+    pools = np.repeat(np.arange(len(parts)), sizes)
+    places = np.concatenate([np.arange(size) for size in sizes])
     scores = np.clip(np.concatenate([_sum(values) for _, values in parts]), 0, 1)
-    # Only the columns that are needed: a whole row is ten times as much to copy.
     at, digest = (
-        np.concatenate([pool.view.columns[name][pool.rows] for pool, _ in parts])
-        for name in ("at", "digest")
+        np.concatenate([pool.column(name) for pool, _ in parts]) for name in ("at", "digest")
     )
     order = _best_first(scores, at, digest, limit=None if mmr_lambda is not None else 4 * k)
     best = _distinct(order[scores[order] >= min_score], digest)
@@ -243,9 +240,10 @@ def _best_first(
 
 def _distinct(order: NDArray[np.int64], digest: NDArray[np.int64]) -> list[int]:
     """Return the first candidate of each text."""
-    _, first = np.unique(digest[order], return_index=True)
-    best: list[int] = order[np.sort(first)].tolist()
-    return best
+    first: dict[int, int] = {}
+    for row, said in zip(order.tolist(), digest[order].tolist(), strict=True):
+        first.setdefault(said, row)
+    return list(first.values())
 
 
 def _copies(best: Sequence[int], digest: NDArray[np.int64]) -> list[list[int]]:

@@ -208,8 +208,9 @@ class Pool:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the candidates."""
-        column: NDArray[Any] = self.view.columns[name][self.rows]
-        return column
+        column: NDArray[Any] = self.view.columns[name]
+        # All rows, each once and in order, need no copy.
+        return column if len(self.rows) == len(column) else column[self.rows]
 
 
 class _ShelfState:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from hybrid_memory.types import Query
 TOLD_WITHIN = timedelta(days=7)  # people tell of things afterwards
 
 Values = NDArray[np.float32]
-Signal = Callable[[Query, Pool], Values]
+Signal = Callable[[Query, Pool], Values | None]  # None where the query does not ask for it
 
 
 def cosine(query: Query, pool: Pool) -> Values:
@@ -29,14 +28,16 @@ def bm25(query: Query, pool: Pool) -> Values:
     return pool.bm25
 
 
-def speaker(query: Query, pool: Pool) -> Values:
+def speaker(query: Query, pool: Pool) -> Values | None:
     """Said by the one speaker that the query names."""
     code = None if query.speaker is None else pool.view.code(query.speaker)
-    return _as_values(pool.column("speaker") == (_NOBODY if code is None else code))
+    return None if code is None else _as_values(pool.column("speaker") == code)
 
 
-def date(query: Query, pool: Pool) -> Values:
+def date(query: Query, pool: Pool) -> Values | None:
     """Told in a time that the query names, or within seven days after it."""
+    if not query.windows:
+        return None
     at = pool.column("at")
     inside = np.zeros(len(at), np.bool_)
     for window in query.windows:
@@ -45,41 +46,38 @@ def date(query: Query, pool: Pool) -> Values:
     return _as_values(inside)
 
 
-def time(query: Query, pool: Pool) -> Values:
+def time(query: Query, pool: Pool) -> Values | None:
     """Tells a time, where the query asks for one."""
-    return _as_values(pool.column("tells_time") & query.asks_when)
+    return _as_values(pool.column("tells_time")) if query.asks_when else None
 
 
-def number(query: Query, pool: Pool) -> Values:
+def number(query: Query, pool: Pool) -> Values | None:
     """Tells a number, where the query asks for one."""
-    return _as_values(pool.column("tells_number") & query.asks_how_many)
+    return _as_values(pool.column("tells_number")) if query.asks_how_many else None
 
 
-def user(query: Query, pool: Pool) -> Values:
+def user(query: Query, pool: Pool) -> Values | None:
     """Said by the user, where an assistant speaks too: people ask about what they said."""
     code = pool.view.code("user") if pool.view.has_assistant else None
-    return _as_values(pool.column("role") == (_NOBODY if code is None else code))
+    return None if code is None else _as_values(pool.column("role") == code)
 
 
-def question(query: Query, pool: Pool) -> Values:
+def question(query: Query, pool: Pool) -> Values | None:
     """The share of a turn that asks: a question answers nothing."""
     values: Values = pool.column("question")
     return values
 
 
-_NOBODY = -2  # no code of a name, nor of an absent one
-
-SIGNALS: Mapping[str, Signal] = MappingProxyType(
-    {one.__name__: one for one in (cosine, bm25, speaker, date, time, number, user, question)}
-)
+SIGNALS = (cosine, bm25, speaker, date, time, number, user, question)
 # Of a document it says nothing who wrote it or when it was learned.
-DOCUMENT_SIGNALS: Mapping[str, Signal] = MappingProxyType({"cosine": cosine, "bm25": bm25})
+DOCUMENT_SIGNALS = (cosine, bm25)
 
 
 def score(query: Query, pool: Pool) -> dict[str, Values]:
-    """Return each signal's (candidates,) values, by name."""
-    signals = DOCUMENT_SIGNALS if pool.view.are_documents else SIGNALS
-    return {name: signal(query, pool) for name, signal in signals.items()}
+    """Return the (candidates,) values of each signal that the query asks for, by name."""
+    signals: Sequence[Signal] = DOCUMENT_SIGNALS if pool.view.are_documents else SIGNALS
+    found = {signal.__name__: signal(query, pool) for signal in signals}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _as_values(claims: NDArray[np.bool_]) -> Values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Draft, Traits
+from hybrid_memory.protocols import Draft
 from hybrid_memory.types import NOTHING, Namespace, Record
 
 VERSION = 1
@@ -95,12 +95,14 @@ settings = Table(
 )
 
 
-# What a record is made of; the rest of a row is what it is found by.
-RECORD_COLUMNS = [
-    column
-    for column in records.c
-    if column.name not in ("terms", "vector", "digest", *Traits._fields)
-]
+# What a record is made of, and last the checksum of it all; the rest of a row is what it is
+# found by.
+_MADE_OF = (
+    "key", "id", "kind", "role", "speaker", "session_id", "source", "at", "created_at",
+    "expires_at", "valid_from", "valid_to", "superseded_by", "importance", "version", "metadata",
+    "data", "text",
+)  # fmt: skip
+RECORD_COLUMNS = [records.c[name] for name in (*_MADE_OF, "checksum")]
 
 
 def row(
@@ -138,44 +140,40 @@ def row(
         "terms": draft.terms.tobytes(),
         "vector": None if draft.vector is None else draft.vector.tobytes(),
     }
-    row["checksum"] = checksum(row)
+    row["checksum"] = checksum([row[name] for name in _MADE_OF])
     return row
 
 
-_CHECKED = [
-    column.name
-    for column in RECORD_COLUMNS
-    if column.name not in ("namespace", "change", "checksum")
-]
+def checksum(values: Sequence[Any]) -> bytes:
+    """Return 8 bytes over what a record is made of, in the order of `RECORD_COLUMNS`."""
+    fields = repr(tuple(values)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(fields, digest_size=8).digest()
 
 
-def checksum(row: Mapping[str, Any]) -> bytes:
-    fields = repr([row[name] for name in _CHECKED])
-    return hashlib.blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def record(row: Mapping[str, Any], namespace: Namespace) -> Record:
-    def moment(name: str) -> Any:
-        value = row[name]
-        return None if value is None else from_microseconds(value)
-
+def record(row: Sequence[Any], namespace: Namespace) -> Record | None:
+    """Return the record of a row of `RECORD_COLUMNS`; None if its checksum says it is damaged."""
+    *values, expected = row
+    if checksum(values) != expected:
+        return None
+    (_, id, kind, role, speaker, session_id, source, at, created_at, expires_at, valid_from,
+     valid_to, superseded_by, importance, version, metadata, data, text) = values  # fmt: skip
     return Record(
-        id=row["id"],
+        id=id,
         namespace=namespace,
-        kind=row["kind"],
-        text=row["text"],
-        at=moment("at"),
-        created_at=moment("created_at"),
-        role=row["role"],
-        speaker=row["speaker"],
-        session_id=row["session_id"],
-        source=row["source"],
-        importance=row["importance"],
-        metadata=NOTHING if row["metadata"] is None else json.loads(row["metadata"]),
-        data=None if row["data"] is None else json.loads(row["data"]),
-        version=row["version"],
-        valid_from=moment("valid_from"),
-        valid_to=moment("valid_to"),
-        superseded_by=row["superseded_by"],
-        expires_at=moment("expires_at"),
+        kind=kind,
+        text=text,
+        at=from_microseconds(at),
+        created_at=from_microseconds(created_at),
+        role=role,
+        speaker=speaker,
+        session_id=session_id,
+        source=source,
+        importance=importance,
+        metadata=NOTHING if metadata is None else json.loads(metadata),
+        data=None if data is None else json.loads(data),
+        version=version,
+        valid_from=None if valid_from is None else from_microseconds(valid_from),
+        valid_to=None if valid_to is None else from_microseconds(valid_to),
+        superseded_by=superseded_by,
+        expires_at=None if expires_at is None else from_microseconds(expires_at),
     )

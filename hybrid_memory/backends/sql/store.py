@@ -60,11 +60,11 @@ IN_LIST = 500  # values in one IN
 
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
-_NAMES = [column.name for column in schema.RECORD_COLUMNS]
+_NAMES = ", ".join(column.name for column in schema.RECORD_COLUMNS)
 # The two reads of every search are written out, for the driver: see `_rows`.
 _POSITION = "SELECT counter FROM namespaces WHERE labels = ?"
 # The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
-_BY_KEY = f"SELECT {', '.join(_NAMES)} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
+_BY_KEY = f"SELECT {_NAMES} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
 _SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
 )
@@ -268,7 +268,8 @@ class SQLRecordStore:
                 .where(_r.namespace == number, _r.key == found.key)
                 .values(row)
             )
-            return schema.record(row, namespace)
+            [stored] = self._by_id(connection, number, namespace, [id_]).values()
+            return stored
 
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """See `RecordStore.delete`."""
@@ -322,12 +323,12 @@ class SQLRecordStore:
         return {row.id: self._checked(row, namespace) for row in rows}
 
     def _checked(self, row: Sequence[Any], namespace: Namespace) -> Record:
-        values = dict(zip(_NAMES, row, strict=True))
-        if schema.checksum(values) != values["checksum"]:
+        record = schema.record(row, namespace)
+        if record is None:
             raise StoreCorruptError(
-                f"record {values['id']!r} in {self._path} is damaged; restore a backup or delete it"
+                f"record {row[1]!r} in {self._path} is damaged; restore a backup or delete it"
             )
-        return schema.record(values, namespace)
+        return record
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
