@@ -7,6 +7,7 @@ Run: python -m benchmarks.cold_start [--json PATH]
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import statistics
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import options, report
+from hybrid_memory.backends.sql import schema
 
 MEMORIES = 10_000
 RUNS = 5
@@ -76,7 +78,9 @@ def median(rows: list[dict[str, Any]], name: str) -> float:
 
 def main() -> None:
     arguments = options(__doc__)
-    path = Path(tempfile.gettempdir()) / f"hybrid-memory-cold-start-{MEMORIES}"
+    # Built once for each form of the tables.
+    tables = hashlib.sha256(Path(schema.__file__).read_bytes()).hexdigest()[:8]
+    path = Path(tempfile.gettempdir()) / f"hybrid-memory-cold-start-{MEMORIES}-{tables}"
     if not path.exists():
         unfinished = path.with_suffix(".part")
         shutil.rmtree(unfinished, ignore_errors=True)
