@@ -1,12 +1,29 @@
 """The memory that LLM applications are missing.
 
-```
-                          hybrid_memory/memory.py  (walks both paths, top to bottom)
-   write   text   -> embed -> record (one commit) -> partition catches up
-   read    query  -> analyze -> gather -> score -> merge -> prompt
-```
-
 `HybridMemory.open(path)` opens a memory, `memory.scope(user_id=...)` is a user's part of it.
+
+```
+                      memory/  (walks both paths, top to bottom)
+write   text   -> records -> indexing -> one commit -> partition catches up
+read    query  -> analyze -> gather -> score -> merge -> prompt
+
+memory/        HybridMemory (engine.py), Scope with both paths (scope.py), the profile
+records.py     write: arguments into records, each checked
+documents.py   write: documents into chunks
+indexing.py    write: what a record is found by
+analyze.py     read 1: a question's words, names, dates and intent
+gather.py      read 2: candidates from session, memories and documents
+score.py       read 3: signals in [0, 1], one function each
+merge.py       read 4: one ranking: weigh, boost by session, recency, repetitions, variety
+prompt.py      read 5: gate, pack into the budget, put into the prompt
+partition.py   the hot copy of a namespace: vectors, postings, columns
+words.py       words of a text and BM25 over them     turns.py     chat messages
+filters.py     `where`                                 language.py  English, as one table
+protocols.py   every seam      types.py  the values    errors.py    the tree of errors
+limits.py      the door        testing/  fakes and conformance suites, for users too
+backends/      one file per third-party library, the only place that imports it
+evaluation.py  recall, measured    cli.py, terminal.py, demo/  the command `hybrid-memory`
+```
 """
 
 from hybrid_memory.errors import HybridMemoryError
