@@ -21,10 +21,10 @@ Signals = Mapping[str, NDArray[np.float32]]
 class Weights:
     """What each signal counts for, and how the ranking is made of them; each in [0, 1].
 
-    The weights matter little, the parts do: any draw within half and twice of these ranks about
-    as well. They were found on chats between people and chats with an assistant together, so that
-    no signal costs more on one of them than it knows (an assistant's chats have settings of their
-    own where both could not be served).
+    The weights matter little, the parts do: draws within 50 % of them rank about as well. They
+    were found on chats between people and on chats with an assistant together, so that no signal
+    costs more on one of them than it knows; where both could not be served, chats with an
+    assistant have a setting of their own.
     """
 
     cosine: float = 0.60
