@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from hybrid_memory import HybridMemory, Scope
 from hybrid_memory.testing import HashEmbedder, LineSplitter, ManualClock, ScriptedChat
+
+# Some tests import ONNX Runtime themselves; see `backends/onnx.py`.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @pytest.fixture
