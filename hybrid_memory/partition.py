@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,30 +35,30 @@ from hybrid_memory.words import Postings
 NEVER = np.iinfo(np.int64).max  # the microsecond at which what does not expire expires
 _NONE = -1  # the code of an absent name
 _COMPACT_ABOVE = 0.2  # share of dead rows at which a partition is loaded afresh
-_COLUMNS = np.dtype(
-    [
-        ("key", np.int64),
-        ("at", np.int64),
-        ("expires_at", np.int64),
-        ("valid_from", np.int64),
-        ("valid_to", np.int64),
-        ("digest", np.int64),
-        ("importance", np.float64),
-        ("kind", np.int16),
-        ("role", np.int32),
-        ("speaker", np.int32),
-        ("session_id", np.int32),
-        ("source", np.int32),
-        ("question", np.float32),
-        ("tells_time", np.bool_),
-        ("tells_number", np.bool_),
-    ]
-)
+# Each an array of its own: a search reads few of them, and all of their rows.
+_COLUMNS: dict[str, Any] = {
+    "key": np.int64,
+    "at": np.int64,
+    "expires_at": np.int64,
+    "valid_from": np.int64,
+    "valid_to": np.int64,
+    "digest": np.int64,
+    "importance": np.float64,
+    "kind": np.int16,
+    "role": np.int32,
+    "speaker": np.int32,
+    "session_id": np.int32,
+    "source": np.int32,
+    "question": np.float32,
+    "tells_time": np.bool_,
+    "tells_number": np.bool_,
+}
 _MESSAGE = KINDS.index("message")
 _NAMED = ("role", "speaker", "session_id", "source")
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Columns = Mapping[str, NDArray[Any]]
 
 
 class _Names:
@@ -117,7 +117,7 @@ class View:
 
     namespace: Namespace
     collection: Namespace
-    columns: NDArray[Any]
+    columns: Columns
     alive: Mask
     vectors: Vectors | None
     words: Postings
@@ -147,7 +147,6 @@ class View:
         return mask
 
     def _fields(self, row: int) -> Callable[[str], Any]:
-        columns = self.columns[row]
         metadata: Any = None
 
         def value(name: str) -> Any:
@@ -157,11 +156,11 @@ class View:
                     metadata = json.loads(self.metadata[row] or "{}")
                 return metadata_value(metadata, name)
             if name == "kind":
-                return KINDS[columns["kind"]]
+                return KINDS[self.columns["kind"][row]]
             if name in _NAMED:
-                code = int(columns[name])
+                code = int(self.columns[name][row])
                 return MISSING if code == _NONE else self.names.values[code]
-            return columns[name].item()
+            return self.columns[name][row].item()
 
         return value
 
@@ -184,7 +183,7 @@ class View:
         """Return the cosines of rows with a vector of norm 1."""
         if self.vectors is None:
             if self.documents is None:
-                return np.zeros(len(self.columns[rows]), np.float32)
+                return np.zeros(len(self.columns["key"][rows]), np.float32)
             return self.documents.cosines(self.collection, vector, self.columns["key"][rows])
         # Row by row on this thread: a matrix product over 5,000 rows wakes a pool of threads, which
         # costs tens of milliseconds on a busy machine.
@@ -225,7 +224,8 @@ class _ShelfState:
         *,
         are_documents: bool = False,
     ) -> None:
-        self._columns = _Growing((), _COLUMNS)
+        self._columns = {name: _Growing((), dtype) for name, dtype in _COLUMNS.items()}
+        self._last_key = 0
         self._vectors = None if documents is not None else _Growing((dim,), np.float32)
         self._metadata: list[str | None] = []
         self._metadata_bytes = 0
@@ -235,7 +235,7 @@ class _ShelfState:
         self.view = View(
             namespace=namespace,
             collection=collection,
-            columns=np.empty(0, _COLUMNS),
+            columns={name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()},
             alive=np.empty(0, np.bool_),
             vectors=None if documents is not None else np.empty((0, dim), np.float32),
             words=Postings(),
@@ -278,7 +278,17 @@ class _ShelfState:
         self._metadata.extend(row.metadata for row in rows)
         self._metadata_bytes += sum(len(row.metadata) for row in rows if row.metadata)
         words = self._joined(rows)
-        columns = self._columns.append(np.array(table, _COLUMNS))
+        columns = (
+            {
+                name: self._columns[name].append(np.array(values, dtype))
+                for (name, dtype), values in zip(
+                    _COLUMNS.items(), zip(*table, strict=True), strict=True
+                )
+            }
+            if table
+            else old.columns
+        )
+        self._last_key = max([self._last_key, *(row.key for row in rows)])
         alive = np.concatenate([alive, np.ones(len(rows), np.bool_)])
         self.view = replace(
             old,
@@ -311,6 +321,9 @@ class _ShelfState:
 
     def breaks_a_pair(self, *, changed: Sequence[int], removed: Sequence[int]) -> bool:
         """Tell whether with these keys a turn loses or changes what it is joined with."""
+        changed = [key for key in changed if key <= self._last_key]  # the others are new
+        if not changed and not removed:
+            return False
         columns = self.view.columns
         turns = self.view.alive & (columns["kind"] == _MESSAGE) & (columns["session_id"] != _NONE)
         if (turns & np.isin(columns["key"], changed)).any():
@@ -351,7 +364,8 @@ class _ShelfState:
     @property
     def nbytes(self) -> int:
         vectors = 0 if self._vectors is None else self._vectors.nbytes
-        return self._columns.nbytes + vectors + self.view.words.nbytes + self._metadata_bytes
+        columns = sum(column.nbytes for column in self._columns.values())
+        return columns + vectors + self.view.words.nbytes + self._metadata_bytes
 
 
 def _has(codes: NDArray[np.int32], code: int | None) -> bool:

@@ -52,11 +52,11 @@ def _view(namespace: Namespace) -> View:
 
 def _scored(found: Sequence[Found], namespace: Namespace = ANA) -> tuple[Pool, Signals]:
     empty = _view(namespace)
-    columns = np.zeros(len(found), empty.columns.dtype)
-    columns["key"] = [one.key for one in found]
-    columns["at"] = [one.at for one in found]
-    columns["digest"] = [one.said for one in found]
-    columns["session_id"] = columns["speaker"] = -1
+    columns = {name: np.zeros(len(found), column.dtype) for name, column in empty.columns.items()}
+    columns["key"][:] = [one.key for one in found]
+    columns["at"][:] = [one.at for one in found]
+    columns["digest"][:] = [one.said for one in found]
+    columns["session_id"][:] = columns["speaker"][:] = -1
     view = replace(
         empty,
         columns=columns,

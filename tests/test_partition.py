@@ -87,7 +87,7 @@ def _held(store: MemoryRecordStore, view: View) -> list[str]:
 def _state(view: View) -> tuple[Any, ...]:
     """Return all that a view says, as values that can be compared."""
     return (
-        view.columns.tobytes(),
+        *(column.tobytes() for column in view.columns.values()),
         view.alive.tobytes(),
         None if view.vectors is None else view.vectors.tobytes(),
         list(view.metadata[: len(view.alive)]),
@@ -871,7 +871,7 @@ def test_views_stay_as_they_are_while_others_write() -> None:
             view = partition.views()[0]
             before = _state(view)
             assert view.vectors is not None
-            rows = len(view.columns)
+            rows = len(view.columns["key"])
             assert len(view.alive) == len(view.vectors) == len(view.words.lengths) == rows
             assert len(view.metadata) >= rows
             near = view.nearest(EMBEDDER.embed_query("text 3"), 5)
