@@ -20,7 +20,7 @@ from hybrid_memory.errors import (
     TimeError,
     VectorError,
 )
-from hybrid_memory.protocols import Vectors
+from hybrid_memory.protocols import Vector, Vectors
 from hybrid_memory.types import KINDS, ROLES, Kind, Namespace, Role
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -251,6 +251,15 @@ def _plain(value: object, path: str, depth: int, limit: int) -> Any:
 
 def _has_surrogate(value: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def unit_vector(vector: object, *, dim: int) -> Vector:
+    """Return a (dim,) float32 vector of norm 1; see `unit_vectors`."""
+    if isinstance(vector, np.ndarray) and vector.shape == (dim,) and vector.dtype == np.float32:
+        norm = float(np.sqrt(np.dot(vector, vector)))
+        if abs(norm - 1) < 1e-5:  # a NaN or an infinity would show in the norm
+            return vector
+    return unit_vectors([vector], count=1, dim=dim).reshape(-1)
 
 
 def unit_vectors(vectors: object, *, count: int, dim: int) -> Vectors:

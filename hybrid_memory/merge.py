@@ -248,12 +248,8 @@ def _distinct(order: NDArray[np.int64], digest: NDArray[np.int64]) -> list[int]:
 
 def _copies(best: Sequence[int], digest: NDArray[np.int64]) -> list[list[int]]:
     """Return all candidates of each text, whatever they score."""
-    wanted = digest[list(best)]
-    rows = np.flatnonzero(np.isin(digest, wanted))
-    groups: dict[int, list[int]] = {}
-    for row, said in zip(rows.tolist(), digest[rows].tolist(), strict=True):
-        groups.setdefault(said, []).append(row)
-    return [groups[said] for said in wanted.tolist()]
+    # A pass a text: for the few that are shown it takes less than sorting all to look them up.
+    return [np.flatnonzero(digest == said).tolist() for said in digest[list(best)]]
 
 
 def _vector(pool: Pool, place: int) -> NDArray[np.float32] | None:

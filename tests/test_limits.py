@@ -460,3 +460,21 @@ def test_every_refusal_is_also_a_value_error() -> None:
     for error in (TextError, MetadataError, NamespaceError, TimeError, VectorError):
         assert issubclass(error, ValueError)
         assert issubclass(error, InvalidInputError)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_question_whose_vector_is_no_number_is_refused(value: float) -> None:
+    vector = np.zeros(4, np.float32)
+    vector[2] = value
+
+    with pytest.raises(VectorError, match="NaN or an infinity"):
+        limits.unit_vector(vector, dim=4)
+
+
+def test_the_vector_of_a_question_comes_out_with_norm_1() -> None:
+    unit = np.array([0.6, 0.8], np.float32)
+
+    assert limits.unit_vector(unit, dim=2) is unit
+    assert limits.unit_vector([3.0, 4.0], dim=2) == pytest.approx([0.6, 0.8])
+    with pytest.raises(DimensionMismatchError):
+        limits.unit_vector(unit, dim=3)

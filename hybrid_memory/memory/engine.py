@@ -200,9 +200,7 @@ class HybridMemory:
         return self._store.insert(namespace, drafts)
 
     def _encode(self, query: str) -> Vector:
-        encoded = [self._embedder.embed_query(query)]
-        vectors = limits.unit_vectors(encoded, count=1, dim=self._embedder.dim)
-        return vectors.reshape(-1)
+        return limits.unit_vector(self._embedder.embed_query(query), dim=self._embedder.dim)
 
     @cached_property
     def _llm(self) -> ChatModel:
