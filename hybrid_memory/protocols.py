@@ -147,7 +147,7 @@ class Draft:
 
     `vector` is None for kinds that are not ranked. `digest` is equal for equal texts of the same
     author. `at_given` tells whether the caller chose `record.at`, so that a repeated call without
-    a time is still the same call.
+    a time is still the same call. `traits` are what its text is like.
     """
 
     record: Record

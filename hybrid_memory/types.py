@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from hybrid_memory.errors import InvalidInputError
 
-Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Namespace: TypeAlias = tuple[str, ...]
 Kind: TypeAlias = Literal["message", "fact", "event", "instruction", "document"]
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
