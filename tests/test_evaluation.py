@@ -252,7 +252,7 @@ def test_a_text_that_no_record_can_hold_is_mended_and_counted(
 
     assert len(case.turns[0].text.encode()) == 65_536
     assert case.turns[1].text == "a b ?"
-    assert case.left_out == {"turns cut to 64 KiB": 1}
+    assert case.left_out == {"texts cut to 64 KiB": 1}
     assert evaluate([case], memory=memory).turns == 2
 
 
