@@ -281,7 +281,7 @@ def test_the_profile_is_shown_as_key_and_value_and_only_what_fits_is_told() -> N
 
     context = _pack(profile=profile, max_tokens=300)
 
-    assert _lines(context, "profile") == ["name: Ana", 'languages: ["fr","en"]', "age: 40"]
+    assert _lines(context, "profile") == ["age: 40", 'languages: ["fr","en"]', "name: Ana"]
     assert context.as_json()["profile"] == {"name": "Ana", "languages": ["fr", "en"], "age": 40}
 
 
@@ -604,6 +604,8 @@ def _places(text: str) -> dict[str, dict[str, Any]]:
         "event": {"hits": _hits(_record(text, kind="event"))},
         "document": {"hits": _hits(_record(text, kind="document"))},
         "source": {"hits": _hits(_record("hello", kind="document", source=text))},
+        "title": {"hits": _hits(_record("hello", kind="document", data={"title": text}))},
+        "heading": {"hits": _hits(_record("hello", kind="document", data={"headings": [text]}))},
         "session": {"session": [_record(text)]},
         "tool": {"session": [_record("hello"), _record(text, 1, role="tool")]},
         "instruction": {

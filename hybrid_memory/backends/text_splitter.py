@@ -18,7 +18,8 @@ class SemanticSplitter:
     """A DocumentSplitter that breaks at headings, paragraphs and sentences, in this order.
 
     Chunks have at most `max_tokens` tokens of the bundled all-MiniLM-L6-v2, which reads 256 at
-    once, and share up to `overlap` tokens with the one before. Thread-safe.
+    once, the title and headings of a chunk among them, and share up to `overlap` tokens with the
+    one before. Thread-safe.
     """
 
     def __init__(self, *, max_tokens: int = 200, overlap: int = 0) -> None:

@@ -1,0 +1,7 @@
+"""Read path, stage 5: through the gate, into the token budget, into the prompt."""
+
+from hybrid_memory.prompt.context import Block, Context, Dropped, LeftOut, closed
+from hybrid_memory.prompt.packing import pack
+from hybrid_memory.prompt.rendering import clean
+
+__all__ = ["Block", "Context", "Dropped", "LeftOut", "clean", "closed", "pack"]
