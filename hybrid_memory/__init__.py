@@ -7,47 +7,75 @@
 write   text   -> records -> indexing -> one commit -> partition catches up
 read    query  -> analyze -> gather -> score -> merge -> prompt
 
-memory/        HybridMemory (engine.py), Scope with both paths (scope.py), the profile
+memory/        HybridMemory (engine.py), Scope with both paths (scope.py, recall.py), the profile
 records.py     write: arguments into records, each checked
 documents.py   write: documents into chunks
 indexing.py    write: what a record is found by
 analyze.py     read 1: a question's words, names, dates and intent
 gather.py      read 2: candidates from session, memories and documents
+outside.py     read 2: candidates from outside retrievers
 score.py       read 3: signals in [0, 1], one function each
 merge.py       read 4: one ranking: weigh, boost by session, recency, repetitions, variety
-prompt.py      read 5: gate, pack into the budget, put into the prompt
+weights.py     what that is set to, as one value
+prompt/        read 5: gate, pack into the budget, put into the prompt
 partition.py   the hot copy of a namespace: vectors, postings, columns
+upkeep/        is all of it whole? and made whole
+transfer/      export and import                       restoring.py an import and what is there
 words.py       words of a text and BM25 over them     turns.py     chat messages
+headings.py    titles and headings of documents
 filters.py     `where`                                 language.py  English, as one table
 protocols.py   every seam      types.py  the values    errors.py    the tree of errors
 limits.py      the door        testing/  fakes and conformance suites, for users too
 backends/      one file per third-party library, the only place that imports it
-evaluation.py  recall, measured    cli.py, terminal.py, demo/  the command `hybrid-memory`
+evaluation/    recall, measured    cli.py, terminal.py, demo/  the command `hybrid-memory`
 ```
 """
 
 from hybrid_memory.errors import HybridMemoryError
 from hybrid_memory.memory import Answer, HybridMemory, Scope
-from hybrid_memory.merge import Weights
-from hybrid_memory.prompt import Block, Context, Dropped
-from hybrid_memory.types import Completion, Gate, Hit, Kind, Record, Role, Stats, Usage
+from hybrid_memory.outside import Source
+from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
+from hybrid_memory.types import (
+    Budget,
+    Completion,
+    Found,
+    Gate,
+    Hit,
+    Imported,
+    Kind,
+    Record,
+    Role,
+    Stats,
+    Usage,
+    Why,
+)
+from hybrid_memory.upkeep import Problem, Report
+from hybrid_memory.weights import Weights
 
 __all__ = [
     "Answer",
     "Block",
+    "Budget",
     "Completion",
     "Context",
     "Dropped",
+    "Found",
     "Gate",
     "Hit",
     "HybridMemory",
     "HybridMemoryError",
+    "Imported",
     "Kind",
+    "LeftOut",
+    "Problem",
     "Record",
+    "Report",
     "Role",
     "Scope",
+    "Source",
     "Stats",
     "Usage",
     "Weights",
+    "Why",
 ]
 __version__ = "0.1.0"

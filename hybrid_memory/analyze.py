@@ -41,7 +41,8 @@ def analyze(
         windows=tuple(windows),
         asks_when=bool(ENGLISH.asks_when.search(text)),
         asks_how_many=bool(ENGLISH.asks_how_many.search(text)),
-        version=_version(text),
+        asks_assistant=bool(ENGLISH.asks_assistant.search(text)),
+        version=_version(" ".join(text.split())),
     )
 
 
@@ -58,11 +59,15 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
     capital ("Will" is a person, "will" is not), unless the question has none at all. `searched`
     is the text with its dates blanked out: in "May 2023" May is nobody.
     """
+    if not speakers:
+        return text, []
+    said = _words_of(searched)
+    if said.isdisjoint(_words_of(" ".join(speakers))):
+        return text, []
     lower = text == text.lower()
-    said = set(re.findall(r"\w+", searched.casefold()))
     owners: dict[str, set[str]] = {}
     for speaker in speakers:
-        if said.isdisjoint(re.findall(r"\w+", speaker.casefold())):
+        if said.isdisjoint(_words_of(speaker)):
             continue
         for form in _forms(speaker):
             if not (
@@ -90,6 +95,11 @@ def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple
 
 
 _POSSESSIVE = re.compile(r"['’]s\b")
+_WORD = re.compile(r"\w+")
+
+
+def _words_of(text: str) -> set[str]:
+    return set(_WORD.findall(text.casefold()))
 
 
 def _forms(speaker: str) -> set[str]:
@@ -213,6 +223,8 @@ def _number(word: str) -> int:
 
 
 # Longest forms first; each match uses up its characters. Another language adds its own rows.
+# "in 2023 steps" counts steps.
+_THINGS = r" (?:people|(?!does|was|is|has|his|this|as|plus|versus|always|perhaps)[a-z]+s)\b"
 _DATE_RULES: list[tuple[str, _Rule]] = [
     (r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b", _iso),
     (rf"\b{_DAY}(?: of)? (?P<month>{_MONTH})\b\.?(?:,? (?P<year>{_YEAR}))?\b", _day_of_month),
@@ -223,7 +235,11 @@ _DATE_RULES: list[tuple[str, _Rule]] = [
         rf"(?P<month>{_MONTH})\b(?P<year>)",
         _month,
     ),
-    (rf"\b(?:in|during|since|of|from|until|by|early|late|mid)[ -](?P<year>{_YEAR})\b", _year),
+    (
+        r"\b(?:in|during|since|of|from|until|by|early|late|mid)[ -]"
+        rf"(?P<year>{_YEAR})\b(?!{_THINGS})",
+        _year,
+    ),
     (rf"\b{_COUNT} (?P<unit>day|week|month|year)s? (?:ago|back|earlier)\b", _ago),
     (rf"\b(?:past|last|previous) {_COUNT} (?P<unit>day|week|month|year)s?\b", _past_units),
     (rf"\blast (?P<weekday>{'|'.join(_WEEKDAYS)})\b", _last_weekday),
@@ -235,20 +251,20 @@ _DATE_RULES: list[tuple[str, _Rule]] = [
 ]
 _COMPILED = [(re.compile(pattern, re.IGNORECASE), rule) for pattern, rule in _DATE_RULES]
 # What every date holds: most questions have none of it and need not go through the rules.
-_HINT = re.compile(
-    rf"\d|\b(?:{_MONTH}|today|yesterday|last|past|previous|this|ago|back|earlier)\b", re.IGNORECASE
-)
+_DIGIT = re.compile(r"\d")
+_HINTS = {*_MONTHS, "today", "yesterday", "last", "past", "previous", "this"}
+_HINTS |= {"ago", "back", "earlier"}
 
 
 def _dates(text: str, now: datetime, span: tuple[datetime, datetime]) -> tuple[list[Window], str]:
     """Return the windows of all dates in a text, and the text with the dates blanked out."""
+    windows: list[Window] = []
+    if not _DIGIT.search(text) and _HINTS.isdisjoint(_words_of(text)):
+        return windows, text
     cal = _Calendar(
         today=now.replace(hour=0, minute=0, second=0, microsecond=0),
         years=range(span[0].year, span[1].year + 1),
     )
-    windows: list[Window] = []
-    if not _HINT.search(text):
-        return windows, text
     for pattern, rule in _COMPILED:
         for match in pattern.finditer(text):
             try:

@@ -7,6 +7,7 @@ imported inside the commands, so that `--help` does not wait for it.
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,14 +25,18 @@ from hybrid_memory.errors import (
     InvalidInputError,
     MetadataError,
     StorePathError,
+    TransferError,
 )
+from hybrid_memory.protocols import OnConflict
 from hybrid_memory.types import Kind
 
 if TYPE_CHECKING:
-    from hybrid_memory import Scope
+    from hybrid_memory import HybridMemory, Scope, transfer
     from hybrid_memory.evaluation import Case
-    from hybrid_memory.protocols import ChatModel
+    from hybrid_memory.protocols import ChatModel, RecordStore
+    from hybrid_memory.upkeep import Report
 
+PROBLEMS = 1  # of `check` and `repair`: there are some, or some are left
 USER_ERROR = 2
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
@@ -44,7 +49,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-eval_app = typer.Typer(help="Measure what a search finds on public data.", no_args_is_help=True)
+eval_app = typer.Typer(
+    help="Measure what a search finds, on your data or public data.", no_args_is_help=True
+)
 app.add_typer(eval_app, name="eval")
 
 
@@ -120,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{message.rstrip('.')}; see {path} --help") if message else USER_ERROR
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except BrokenPipeError:  # as in `export - | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed on exit
+        return 1
     return code if isinstance(code, int) else 0
 
 
@@ -243,6 +253,48 @@ def search(
 
 
 @app.command()
+def why(
+    query: Annotated[str, typer.Argument(help="The question.")],
+    id: Annotated[str, typer.Argument(help="The id of a record; `search --json` shows them.")],
+    user: UserOption,
+    store: StoreOption = STORE,
+    session: SessionOption = None,
+    read: ReadOption = None,
+    k: Annotated[int, typer.Option("--k", help="How many hits the search asks for.")] = 10,
+    kind: KindOption = None,
+    where: WhereOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain why a question finds a record, or why it does not."""
+    with _opened(store, user, session, read) as scope:
+        explained = scope.why(
+            query,
+            id,
+            k=k,
+            kinds=limits.kinds(kind or None),
+            where=terminal.read_json_object(where, "--where", FilterError),
+            now=terminal.read_time(now, "--now"),
+        )
+    if as_json:
+        terminal.print_json(terminal.why_as_json(explained))
+    else:
+        terminal.console().print(terminal.why_table(explained))
+
+
+@app.command()
+def delete(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of records.")],
+    user: UserOption,
+    store: StoreOption = STORE,
+) -> None:
+    """Delete records."""
+    with _opened(store, user) as scope:
+        gone = [id for id in ids if scope.delete(id)]
+    typer.echo(f"deleted {len(gone)} of {len(ids)}")
+
+
+@app.command()
 def context(
     query: Annotated[str, typer.Argument(help="The question the context is for.")],
     user: UserOption,
@@ -327,36 +379,231 @@ def stats(user: UserOption, store: StoreOption = STORE, as_json: JsonOption = Fa
         terminal.console().print(terminal.stats_table(found))
 
 
+OnlyUserOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--user", help="Only this user's memory.", show_default="everyone's"),
+]
+
+
+@app.command()
+def export(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The file; - writes to stdout.")],
+    store: StoreOption = STORE,
+    user: OnlyUserOption = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="With vectors, so that an import is quick.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all that is remembered as JSON Lines."""
+    from hybrid_memory import transfer
+
+    namespaces = None if user is None else [limits.namespace((user,))]
+    with _opened_store(store) as opened, terminal.progress("exporting") as bar:
+        target = sys.stdout.buffer if path == "-" else path
+        count = transfer.save(
+            opened, target, namespaces=namespaces, vectors=vectors, on_progress=bar
+        )
+    if as_json and path != "-":
+        terminal.print_json({"records": count})
+    else:
+        typer.echo(f"{count} records", err=path == "-")
+
+
+@app.command("import")
+def import_(
+    path: Annotated[
+        Path, typer.Argument(help="An export (- is stdin), or what another library wrote.")
+    ],
+    store: StoreOption = STORE,
+    origin: Annotated[
+        Literal["hybrid", "mem0", "langgraph", "chroma"],
+        typer.Option("--from", help="Which library wrote it."),
+    ] = "hybrid",
+    user: Annotated[
+        str | None,
+        typer.Option("--user", help="Import into this user's memory.", show_default="as the file"),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", help="Of Chroma, if it has more than one.")
+    ] = None,
+    on_conflict: Annotated[
+        OnConflict, typer.Option("--on-conflict", help="If an id is there with other content.")
+    ] = "error",
+    as_json: JsonOption = False,
+) -> None:
+    """Remember what was exported, or what another library remembered; again changes nothing."""
+    given = _import_source(path, origin, collection)
+    namespace = None if user is None else limits.namespace((user,))
+    with _opened_memory(store, create=True) as memory, terminal.progress("importing") as bar:
+        imported = memory.import_(
+            given, namespace=namespace, on_conflict=on_conflict, on_progress=bar
+        )
+    counts = {name: getattr(imported, name) for name in imported.__dataclass_fields__}
+    if as_json:
+        terminal.print_json(counts)
+    else:
+        names = (f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+        typer.echo(", ".join(names))
+
+
+def _import_source(path: Path, origin: str, collection: str | None) -> transfer.Origin:
+    if str(path) == "-" and origin == "hybrid":
+        return sys.stdin.buffer
+    if not path.exists():  # before a store is made
+        raise TransferError(f"there is no file at {path}")
+    if origin == "mem0":
+        from hybrid_memory.backends import mem0
+
+        return mem0.items(path)
+    if origin == "langgraph":
+        from hybrid_memory.backends import langgraph
+
+        return langgraph.items(path)
+    if origin == "chroma":
+        from hybrid_memory.backends import chroma
+
+        return chroma.items(path, collection=collection)
+    return path
+
+
+@app.command()
+def backup(
+    path: Annotated[Path, typer.Argument(help="A new directory.")], store: StoreOption = STORE
+) -> None:
+    """Copy the store while others may write; the copy can be opened like any store."""
+    with _opened_store(store) as opened, terminal.progress("copying") as bar:
+        opened.backup(path, on_progress=bar)
+    typer.echo(path)
+
+
+@app.command()
+def check(
+    store: StoreOption = STORE,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the structure and what is newest.")] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Encode all texts again; takes long.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for damage in the store; exit code 1 if there is any. Shows ids, never a text."""
+    with _opened_memory(store) as memory, terminal.progress("checking") as bar:
+        report = memory.check(quick=quick, vectors=vectors, on_progress=bar)
+    _reported(report, as_json=as_json)
+
+
+@app.command()
+def repair(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """Make anew what is derived, and move damaged records away; exit code 1 if damage is left."""
+    with _opened_memory(store) as memory, terminal.progress("repairing") as bar:
+        report = memory.repair(on_progress=bar)
+    _reported(report, as_json=as_json)
+
+
+def _reported(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(terminal.report_as_json(report))
+    else:
+        if report.problems:
+            terminal.console().print(terminal.problems_table(report.problems))
+        typer.echo(terminal.report_line(report))
+    if not report.is_clean:
+        raise typer.Exit(PROBLEMS)
+
+
 DataFile: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="The JSON data file.")]
+CompareOption: TypeAlias = Annotated[
+    bool, typer.Option("--compare", help="Put stock retrieval beside it.")
+]
+ExplainOption: TypeAlias = Annotated[
+    int, typer.Option("--explain", metavar="N", min=0, help="Show the N worst misses, with texts.")
+]
 
 
 @eval_app.command()
-def locomo(file: DataFile, as_json: JsonOption = False) -> None:
+def pairs(
+    file: DataFile,
+    compare: CompareOption = False,
+    explain: ExplainOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Memories and questions of your own: does it find what your users ask?
+
+    A case is {"memories": [{"id": "m1", "text": "I moved to Lyon."}], "questions": [{"question":
+    "Where do I live?", "evidence": ["m1"]}]}; the file has one, or a list of them.
+    """
+    from hybrid_memory.evaluation import load_pairs
+
+    _evaluate(load_pairs(file), compare=compare, explain=explain, as_json=as_json)
+
+
+@eval_app.command()
+def locomo(
+    file: DataFile,
+    compare: CompareOption = False,
+    explain: ExplainOption = 0,
+    as_json: JsonOption = False,
+) -> None:
     """Conversations of two people, in the format of LoCoMo."""
     from hybrid_memory.evaluation import load_locomo
 
-    _evaluate(load_locomo(file), as_json=as_json)
+    _evaluate(load_locomo(file), compare=compare, explain=explain, as_json=as_json)
 
 
 @eval_app.command()
-def longmemeval(file: DataFile, as_json: JsonOption = False) -> None:
+def longmemeval(
+    file: DataFile,
+    compare: CompareOption = False,
+    explain: ExplainOption = 0,
+    as_json: JsonOption = False,
+) -> None:
     """Questions about many sessions, in the format of LongMemEval."""
     from hybrid_memory.evaluation import load_longmemeval
 
-    _evaluate(load_longmemeval(file), as_json=as_json)
+    _evaluate(load_longmemeval(file), compare=compare, explain=explain, as_json=as_json)
 
 
-def _evaluate(cases: Sequence[Case], *, as_json: bool) -> None:
-    from hybrid_memory.evaluation import evaluate, temporary_memory
+@eval_app.command()
+def beir(
+    folder: Annotated[Path, typer.Argument(help="With corpus.jsonl, queries.jsonl and qrels.")],
+    compare: CompareOption = False,
+    explain: ExplainOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Documents and queries, in the layout of BEIR."""
+    from hybrid_memory.evaluation import load_beir
 
-    with temporary_memory() as memory, terminal.progress("evaluating") as bar:
-        report = evaluate(cases, memory=memory, on_progress=bar)
+    _evaluate(load_beir(folder), compare=compare, explain=explain, as_json=as_json)
+
+
+def _evaluate(cases: Sequence[Case], *, compare: bool, explain: int, as_json: bool) -> None:
+    from hybrid_memory import evaluation
+
+    with evaluation.temporary_memory() as memory, terminal.progress("evaluating") as bar:
+        report = evaluation.evaluate(cases, memory=memory, on_progress=bar)
+        beside = missed = None
+        if compare:
+            beside = evaluation.compare(cases, report, memory=memory, on_progress=bar)
+        if explain:
+            missed = evaluation.misses(cases, report, memory=memory, count=explain)
     if as_json:
-        terminal.print_json(report.as_dict())
+        values = report.as_dict()
+        if beside is not None:
+            values["comparison"] = beside.as_dict()
+        if missed is not None:
+            values["misses"] = [terminal.miss_as_json(miss) for miss in missed]
+        terminal.print_json(values)
         return
-    header, *lines = report.rows()
-    # Categories as columns: there are more metrics than a terminal has room for beside another.
-    terminal.console().print(terminal.table(list(zip(header, *lines, strict=True))))
+    console = terminal.console()
+    if beside is None:
+        header, *lines = report.rows()
+        # Categories as columns: there are more metrics than a terminal has room for.
+        console.print(terminal.table(list(zip(header, *lines, strict=True))))
+    else:
+        console.print(terminal.table(beside.rows()))
+        console.print(beside.note)
+    for miss in missed or ():
+        console.print(terminal.miss(miss))
 
 
 @contextmanager
@@ -369,17 +616,45 @@ def _opened(
     create: bool = False,
     llm: ChatModel | None = None,
 ) -> Iterator[Scope]:
-    """Open the store for a user; only `create` makes one, so that a misspelt path is noticed."""
+    """Open the store for a user."""
+    with _opened_memory(store, create=create, llm=llm) as memory:
+        yield memory.scope(user_id=user, session_id=session, read=[(name,) for name in read or ()])
+
+
+@contextmanager
+def _opened_memory(
+    store: Path, *, create: bool = False, llm: ChatModel | None = None
+) -> Iterator[HybridMemory]:
+    """Open the store; only `create` makes one, so that a misspelt path is noticed."""
     from hybrid_memory import HybridMemory
+
+    if not create:
+        _check_there(store)
+    with HybridMemory.open(store, llm=llm) as memory:
+        yield memory
+
+
+@contextmanager
+def _opened_store(store: Path) -> Iterator[RecordStore]:
+    """Open the records alone: a way out needs no model, whichever they were written with."""
+    from hybrid_memory.backends.sql import SQLRecordStore
+
+    _check_there(store)
+    opened = SQLRecordStore.open(store)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _check_there(store: Path) -> None:
     from hybrid_memory.backends.sql.store import FILE_NAME
 
-    if not create and not store.is_file() and not (store / FILE_NAME).exists():
+    if not store.is_file() and not (store / FILE_NAME).exists():
         raise StorePathError(
             f"there is no store at {store}; name one with --store or HYBRID_MEMORY_STORE, "
             "or make it with hybrid-memory add"
         )
-    with HybridMemory.open(store, llm=llm) as memory:
-        yield memory.scope(user_id=user, session_id=session, read=[(name,) for name in read or ()])
 
 
 def _model() -> ChatModel:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_memory.filters import Predicate
 from hybrid_memory.limits import microseconds
-from hybrid_memory.partition import Pool, View
+from hybrid_memory.partition import Pool, Rows, View
 from hybrid_memory.protocols import Vector
 from hybrid_memory.types import Kind, Query
 
@@ -40,9 +41,11 @@ def gather(
             near = None
     if near is None or width is None:
         rows = np.flatnonzero(allowed)
-        # All rows in one product, without copying them first.
-        everything = slice(None) if len(rows) == len(allowed) else rows
-        return Pool(view, rows, view.cosines(vector, everything), words[rows])
+        if len(rows) == len(allowed):  # nothing needs to be copied
+            cosine = view.cosines(vector, slice(None))
+        else:
+            cosine, words = view.cosines(vector, rows), words[rows]
+        return Pool(view, rows, cosine, words, _asked(view, rows, cosine, vector))
     by_words = np.flatnonzero(allowed & (words > 0))
     if len(by_words) > width:
         by_words = by_words[np.argpartition(-words[by_words], width)[:width]]
@@ -51,4 +54,21 @@ def gather(
     if code is not None:
         session = np.flatnonzero(allowed & (view.columns["session_id"] == code))[-SESSION_TURNS:]
     rows = np.unique(np.concatenate([near, by_words, session]))
-    return Pool(view, rows, view.cosines(vector, rows), words[rows], is_part=True)
+    cosine = view.cosines(vector, rows)
+    asked = _asked(view, rows, cosine, vector)
+    return Pool(view, rows, cosine, words[rows], asked, is_part=True)
+
+
+def _asked(
+    view: View, rows: Rows, cosine: NDArray[np.float32], vector: Vector
+) -> NDArray[np.float32]:
+    """Return the cosine of the question that each row answers, its own where it answers none."""
+    if not view.has_answers:
+        return cosine
+    questions = view.columns["answers"]
+    if len(rows) == len(questions):
+        return np.where(questions >= 0, cosine[questions], cosine)
+    questions = questions[rows]
+    asked, answers = cosine.copy(), questions >= 0
+    asked[answers] = view.cosines(vector, questions[answers])
+    return asked

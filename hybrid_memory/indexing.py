@@ -7,11 +7,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hybrid_memory import words
+from hybrid_memory import headings, words
 from hybrid_memory.language import ENGLISH
 from hybrid_memory.limits import unit_vectors
-from hybrid_memory.protocols import Draft, Embedder, Traits
+from hybrid_memory.protocols import Draft, Embedder, Traits, Vector
 from hybrid_memory.types import Record
+
+# The version of what this module derives, and of `words`, `language` and `headings` by which it
+# does. Raise it when anything derived changes: stores then say that they want to be repaired.
+RULES = 2
 
 
 def is_ranked(record: Record) -> bool:
@@ -24,23 +28,41 @@ def is_ranked(record: Record) -> bool:
     return record.kind != "instruction" and not is_system_message
 
 
-def index_text(record: Record) -> str:
-    """Return the text that is encoded and cut into words: who said it, and what."""
-    return f"{record.speaker}: {record.text}" if record.speaker else record.text
+def index_text(record: Record, *, rules: int = RULES) -> str:
+    """Return the text that is encoded and cut into words: who said it, and what.
+
+    Of a document's chunk also the title and the headings it stands under. With the `rules` of an
+    older store, the text that was encoded by them: where it is the same, so is the vector.
+    """
+    said = f"{record.speaker}: {record.text}" if record.speaker else record.text
+    above = headings.above(record) if rules > 1 else []
+    return f"{' / '.join(above)}\n{said}" if above else said
 
 
 def digest(record: Record) -> int:
-    """Return a number, equal for texts that are equal but for case and white space.
+    """Return a number, equal for texts of the same words.
+
+    Case, white space and the marks at the ends of words do not count. Every word does: sketches of
+    shingles took more than half of the long texts, and every tenth short one, for the same that
+    differ in one word, which may be a name; and "not very good" is not "not good".
 
     Only of one author: "yes" said by two people is said twice. A user without a name is another
     one in each namespace.
     """
-    author = [] if record.kind == "document" else [record.speaker or record.role]
-    if author and not record.speaker:
-        author += record.namespace
-    said = "\0".join([*author, "", *record.text.casefold().split()])
+    words = [_MARKS.sub("", word) or word for word in record.text.casefold().split()]
+    said = "\0".join([*_author(record), "", *words])
     hashed = hashlib.blake2b(said.encode(), digest_size=8).digest()
     return int.from_bytes(hashed, "big", signed=True)
+
+
+# Not "?", for a question is no statement, and nothing that may belong to a word: "C++", 6".
+_MARKS = re.compile(r"^[“‘„«]+|[.,;:!…”’»]+$")
+
+
+def _author(record: Record) -> list[str]:
+    if record.kind == "document":
+        return []
+    return [record.speaker] if record.speaker else [record.role, *record.namespace]
 
 
 def drafts(
@@ -57,26 +79,31 @@ def drafts(
         encoded = embedder.embed(texts)
         vectors = iter(unit_vectors(encoded, count=len(texts), dim=embedder.dim))
     return [
-        Draft(
-            record=record,
-            vector=next(vectors) if is_ranked(record) else None,
-            terms=words.terms(index_text(record)) if is_ranked(record) else words.encode(()),
-            digest=digest(record),
-            at_given=given,
-            traits=traits(record.text),
-        )
+        draft(record, next(vectors) if is_ranked(record) else None, at_given=given)
         for record, given in zip(records, at_given, strict=True)
     ]
+
+
+def draft(record: Record, vector: Vector | None, *, at_given: bool = True) -> Draft:
+    """Return a record with its vector and all else that it is found by."""
+    return Draft(
+        record=record,
+        vector=vector,
+        terms=words.terms(index_text(record)) if is_ranked(record) else words.encode(()),
+        digest=digest(record),
+        at_given=at_given,
+        traits=traits(record.text),
+    )
 
 
 def traits(text: str) -> Traits:
     """Return what a text is like: how much of it asks, and whether it tells a time or a number."""
     asking, total = 0, 0
-    if "?" in text:
+    if _ASKS.search(text):
         for sentence in _SENTENCE.findall(text):
             size = len(sentence.split())
             total += size
-            asking += size if sentence.rstrip().endswith("?") else 0
+            asking += size if _ASKS.search(sentence) else 0
     return Traits(
         question=asking / total if total else 0.0,
         tells_time=bool(ENGLISH.tells_time.search(text)),
@@ -84,7 +111,8 @@ def traits(text: str) -> Traits:
     )
 
 
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+_ASKS = re.compile(r"[?？؟](?!\w)")  # not within a link
+_SENTENCE = re.compile(r"(?:[^.!?？؟。\n]|[?.](?=\w))+[.!?？؟。]*")
 
 
 def fact_text(data: Mapping[str, Any]) -> str:

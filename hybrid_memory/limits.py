@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_memory.errors import (
     DimensionMismatchError,
@@ -33,6 +34,7 @@ MAX_LABEL_CHARS = 256
 MAX_LABELS = 8
 MAX_K = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def text(value: object, name: str = "text") -> str:
@@ -130,12 +132,12 @@ def optional_when(value: object, name: str) -> datetime | None:
 
 def microseconds(value: datetime) -> int:
     """Return an aware time as microseconds since 1970 UTC, exactly."""
-    return (value - EPOCH) // timedelta(microseconds=1)
+    return (value - EPOCH) // _MICROSECOND
 
 
 def from_microseconds(value: int) -> datetime:
     """Return the aware time of `microseconds`."""
-    return EPOCH + timedelta(microseconds=value)
+    return EPOCH + value * _MICROSECOND
 
 
 def kind(value: object) -> Kind:
@@ -168,6 +170,19 @@ def fraction(value: object, name: str) -> float:
     if not 0 <= value <= 1:
         raise InvalidInputError(f"{name} must be between 0 and 1: {value}")
     return float(value)
+
+
+def fractions(values: object, *, count: int) -> NDArray[np.float32]:
+    """Return (count,) floats in [0, 1], as a reranker has to give, or raise VectorError."""
+    array = np.asarray(values)
+    if array.shape != (count,) or array.dtype.kind not in "fiu":
+        raise VectorError(
+            f"the reranker gave an array of shape {array.shape} and type {array.dtype} "
+            f"for {count} texts; it must be ({count},) of floats"
+        )
+    if not ((array >= 0) & (array <= 1)).all():
+        raise VectorError("the reranker gave a value that is not in [0, 1]; scale its scores")
+    return array.astype(np.float32)
 
 
 def whole(value: object, name: str, *, low: int, high: int | None = None) -> int:
@@ -219,7 +234,10 @@ def json_value(
 
 def to_json(value: object) -> str:
     """Return compact JSON, keys in their order."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: object, path: str, depth: int, limit: int) -> Any:
@@ -256,8 +274,8 @@ def _has_surrogate(value: str) -> bool:
 def unit_vector(vector: object, *, dim: int) -> Vector:
     """Return a (dim,) float32 vector of norm 1; see `unit_vectors`."""
     if isinstance(vector, np.ndarray) and vector.shape == (dim,) and vector.dtype == np.float32:
-        norm = float(np.sqrt(np.dot(vector, vector)))
-        if abs(norm - 1) < 1e-5:  # a NaN or an infinity would show in the norm
+        square = float(np.dot(vector, vector))
+        if abs(square - 1) < 2e-5:  # a NaN or an infinity would show in it
             return vector
     return unit_vectors([vector], count=1, dim=dim).reshape(-1)
 

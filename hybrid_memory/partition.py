@@ -8,16 +8,19 @@ statistics of the first. Records without a vector, such as instructions, are on 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_memory.filters import MISSING, RECORD_FIELDS, Predicate, metadata_value
+from hybrid_memory.limits import microseconds
 from hybrid_memory.protocols import (
     Changes,
     DocumentStore,
@@ -52,9 +55,17 @@ _COLUMNS: dict[str, Any] = {
     "question": np.float32,
     "tells_time": np.bool_,
     "tells_number": np.bool_,
+    "durable": np.bool_,
+    "answers": np.int32,  # the row of the question that a turn answers
 }
 _MESSAGE = KINDS.index("message")
-_NAMED = ("role", "speaker", "session_id", "source")
+NAMED = ("role", "speaker", "session_id", "source")
+_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC))
+_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC))
+# What reading a damaged row may raise.
+_DAMAGED = (TypeError, ValueError, AttributeError, OverflowError)
+
+_log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -72,6 +83,7 @@ class _Names:
         if name is None:
             return _NONE
         if name not in self._codes:
+            name.encode()  # of a damaged row it may be bytes, or text that is none
             self._codes[name] = len(self.values)
             self.values.append(name)
         return self._codes[name]
@@ -112,7 +124,8 @@ class View:
     `vectors` is (n, dim), or None where a document store keeps them. `alive` is False for rows
     that were deleted or replaced. `speakers` are those who said something here, `span` the first
     and the last time (microseconds). `collection` is the name of the namespace in the document
-    store.
+    store. `has_bounds` tells whether any row expires or is in force for a time only, `has_answers`
+    whether any follows a question.
     """
 
     namespace: Namespace
@@ -128,6 +141,8 @@ class View:
     speakers: frozenset[str] = frozenset()
     span: tuple[int, int] = (0, 0)
     has_assistant: bool = False
+    has_bounds: bool = False
+    has_answers: bool = False
     are_documents: bool = False
 
     def code(self, name: str) -> int | None:
@@ -136,12 +151,14 @@ class View:
 
     def allowed(self, *, now: int, kinds: frozenset[Kind] | None, where: Predicate | None) -> Mask:
         """Return which rows may be found: alive, in force at `now` (microseconds), as filtered."""
-        columns = self.columns
-        mask: Mask = self.alive & (columns["expires_at"] > now)
-        mask &= (columns["valid_from"] <= now) & (columns["valid_to"] > now)
+        columns, mask = self.columns, self.alive
+        if self.has_bounds:
+            mask = mask & (columns["expires_at"] > now)
+            mask &= (columns["valid_from"] <= now) & (columns["valid_to"] > now)
         if kinds is not None:
-            mask &= np.isin(columns["kind"], [KINDS.index(kind) for kind in kinds])
+            mask = mask & np.isin(columns["kind"], [KINDS.index(kind) for kind in kinds])
         if where is not None:
+            mask = mask.copy()
             for row in np.flatnonzero(mask).tolist():
                 mask[row] = where(self._fields(row))
         return mask
@@ -153,11 +170,11 @@ class View:
             nonlocal metadata
             if name not in RECORD_FIELDS:
                 if metadata is None:
-                    metadata = json.loads(self.metadata[row] or "{}")
+                    metadata = _parsed(self.metadata[row])
                 return metadata_value(metadata, name)
             if name == "kind":
                 return KINDS[self.columns["kind"][row]]
-            if name in _NAMED:
+            if name in NAMED:
                 code = int(self.columns[name][row])
                 return MISSING if code == _NONE else self.names.values[code]
             return self.columns[name][row].item()
@@ -195,14 +212,16 @@ class View:
 class Pool:
     """The candidates of one view, with what was measured while finding them.
 
-    `rows`, `cosine` and `bm25` have one entry a candidate; `bm25` is its share, in [0, 1], of
-    what the query asks for (see `Postings.scores`).
+    `rows`, `cosine`, `bm25` and `asked` have one entry a candidate; `bm25` is its share, in [0, 1],
+    of what the query asks for (see `Postings.scores`); `asked` is the cosine of the question that
+    it answers, or its own where it answers none.
     """
 
     view: View
     rows: Rows
     cosine: NDArray[np.float32]
     bm25: NDArray[np.float32]
+    asked: NDArray[np.float32]
     is_part: bool = False  # whether there were more rows that an index passed over
 
     def column(self, name: str) -> NDArray[Any]:
@@ -210,6 +229,11 @@ class Pool:
         column: NDArray[Any] = self.view.columns[name]
         # All rows, each once and in order, need no copy.
         return column if len(self.rows) == len(column) else column[self.rows]
+
+    def taken(self, mask: Mask) -> Pool:
+        """Return the candidates of a (candidates,) mask."""
+        chosen = (self.rows[mask], self.cosine[mask], self.bm25[mask], self.asked[mask])
+        return Pool(self.view, *chosen, is_part=True)
 
 
 class _ShelfState:
@@ -229,7 +253,8 @@ class _ShelfState:
         self._vectors = None if documents is not None else _Growing((dim,), np.float32)
         self._metadata: list[str | None] = []
         self._metadata_bytes = 0
-        self._asked: dict[str, Terms | None] = {}  # of each session, the question just asked
+        # Of each session the question just asked: its row and its words.
+        self._asked: dict[str, tuple[int, Terms]] = {}
         self._indexed = 0
         self._dim = dim
         self.view = View(
@@ -255,6 +280,7 @@ class _ShelfState:
         if not rows and alive is old.alive:
             return
         names = old.names
+        words, answers = self._joined(rows, first=len(old.alive))
         table = [
             (
                 row.key,
@@ -272,22 +298,25 @@ class _ShelfState:
                 row.question,
                 row.tells_time,
                 row.tells_number,
+                _is_durable(row),
+                question,
             )
-            for row in rows
+            for row, question in zip(rows, answers, strict=True)
         ]
         self._metadata.extend(row.metadata for row in rows)
         self._metadata_bytes += sum(len(row.metadata) for row in rows if row.metadata)
-        words = self._joined(rows)
-        columns = (
-            {
-                name: self._columns[name].append(np.array(values, dtype))
+        columns, has_bounds, has_answers = old.columns, old.has_bounds, old.has_answers
+        if table:
+            fresh = {
+                name: np.array(values, dtype)
                 for (name, dtype), values in zip(
                     _COLUMNS.items(), zip(*table, strict=True), strict=True
                 )
             }
-            if table
-            else old.columns
-        )
+            _check(fresh)
+            columns = {name: self._columns[name].append(part) for name, part in fresh.items()}
+            has_bounds |= _has_bounds(fresh)
+            has_answers |= bool((fresh["answers"] != _NONE).any())
         self._last_key = max([self._last_key, *(row.key for row in rows)])
         alive = np.concatenate([alive, np.ones(len(rows), np.bool_)])
         self.view = replace(
@@ -299,25 +328,29 @@ class _ShelfState:
             speakers=_speakers(columns["speaker"][alive], names),
             span=(int(columns["at"].min()), int(columns["at"].max())),
             has_assistant=_has(columns["role"][alive], names.find("assistant")),
+            has_bounds=has_bounds,
+            has_answers=has_answers,
         )
 
-    def _joined(self, rows: Sequence[IndexRow]) -> list[Terms]:
-        """Return the words of each row, an answer's together with those of its question.
+    def _joined(self, rows: Sequence[IndexRow], *, first: int) -> tuple[list[Terms], list[int]]:
+        """Return the words of each row, an answer's together with those of its question's row.
 
         "Paris." says little; with "Where do you live?" before it, it can be found. The question
         is the turn before in the same session. (Joining the questions of turns lifts the recall
         of BM25 more than any other text tried, and its precision with it.)
         """
-        words = []
-        for row in rows:
+        words, answers = [], []
+        for number, row in enumerate(rows, first):
             own = np.frombuffer(row.terms, np.uint32)
             if row.kind != "message" or row.session_id is None:
                 words.append(own)
+                answers.append(_NONE)
                 continue
-            asked = self._asked.get(row.session_id)
-            words.append(own if asked is None else np.concatenate([asked, own]))
-            self._asked[row.session_id] = own if row.question else None
-        return words
+            question, asked = self._asked.get(row.session_id, _NO_QUESTION)
+            words.append(np.concatenate([asked, own]))
+            answers.append(question)
+            self._asked[row.session_id] = (number, own) if row.question else _NO_QUESTION
+        return words, answers
 
     def breaks_a_pair(self, *, changed: Sequence[int], removed: Sequence[int]) -> bool:
         """Tell whether with these keys a turn loses or changes what it is joined with."""
@@ -342,7 +375,15 @@ class _ShelfState:
             return None
         blank = bytes(4 * self._dim)
         joined = b"".join(row.vector or blank for row in rows)
-        return self._vectors.append(np.frombuffer(joined, np.float32).reshape(-1, self._dim))
+        vectors = np.frombuffer(joined, np.float32).reshape(-1, self._dim)
+        if not are_units(vectors).all():
+            raise ValueError("a damaged vector")
+        return self._vectors.append(vectors)
+
+    def hide(self, keys: Sequence[int]) -> None:
+        """Let rows be found no more, until they change."""
+        alive = self.view.alive & ~np.isin(self.view.columns["key"], np.array(keys, np.int64))
+        self.view = replace(self.view, alive=alive)
 
     def indexed(self, factory: IndexFactory, above: int) -> None:
         """Keep an index over the vectors once there are more of them than `above`."""
@@ -368,6 +409,58 @@ class _ShelfState:
         return columns + vectors + self.view.words.nbytes + self._metadata_bytes
 
 
+_NO_QUESTION: tuple[int, Terms] = (_NONE, np.empty(0, np.uint32))
+
+
+def _is_durable(row: IndexRow) -> bool:
+    """Tell whether a record does not age: facts and documents, and what its metadata calls so."""
+    if row.kind in ("fact", "document"):
+        return True
+    flagged = row.metadata is not None and '"durable"' in row.metadata
+    return flagged and _parsed(row.metadata).get("durable") is True
+
+
+def _parsed(metadata: str | None) -> Mapping[str, Any]:
+    """Return metadata from JSON; of a damaged row, which will not be returned, there is none."""
+    if metadata is None:
+        return {}
+    try:
+        parsed = json.loads(metadata)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _check(columns: Columns) -> None:
+    """Refuse what would break a search; all at once, for it is seldom there."""
+    for name, low, high in (("at", _FIRST, _LAST), ("importance", 0, 1), ("question", 0, 1)):
+        if not ((columns[name] >= low) & (columns[name] <= high)).all():
+            raise ValueError(f"a damaged row: {name} is out of range")
+
+
+def are_units(vectors: Vectors) -> Mask:
+    """Return which rows are as an embedder has to give them: finite, of norm 1, or zero."""
+    with np.errstate(all="ignore"):
+        squares = np.vecdot(vectors, vectors)
+        fine: Mask = (np.abs(squares - 1) < 1e-3) | (squares == 0)
+    return fine
+
+
+def sound(rows: Sequence[IndexRow], dim: int) -> list[IndexRow]:
+    """Return those rows that can be searched; one whose bits were changed may not."""
+    try:
+        _ShelfState((), (), dim, None).apply(rows, [])
+    except _DAMAGED:
+        half = len(rows) // 2
+        return [*sound(rows[:half], dim), *sound(rows[half:], dim)] if half else []
+    return list(rows)
+
+
+def _has_bounds(columns: Columns) -> bool:
+    unbounded = {"expires_at": NEVER, "valid_from": -NEVER, "valid_to": NEVER}
+    return any(bool((columns[name] != value).any()) for name, value in unbounded.items())
+
+
 def _has(codes: NDArray[np.int32], code: int | None) -> bool:
     return code is not None and bool((codes == code).any())
 
@@ -391,12 +484,13 @@ class Partition:
         documents: DocumentStore | None,
     ) -> None:
         self._namespace = namespace
-        self._collection = (store.id, *namespace) if documents is not None else namespace
+        self._collection = collection_of(store, namespace) if documents is not None else namespace
         self._store = store
         self._dim = dim
         self._index = index
         self._index_above = index_above
         self._documents = documents
+        self._is_careful = False  # whether each row is looked at, since there was a damaged one
         self._lock = threading.Lock()
         self._clear()
 
@@ -407,6 +501,7 @@ class Partition:
             self._namespace, self._collection, self._dim, self._documents, are_documents=True
         )
         self._documents_position: int | None = None
+        self.nbytes = 0  # the size in RAM, about
 
     def views(self) -> tuple[View, View]:
         """Return both shelves, memories first, as of the last acknowledged write."""
@@ -419,14 +514,41 @@ class Partition:
                     self._clear()
             if position > self._position:
                 try:
-                    self._catch_up()
+                    self._catch_up_with_care()
                     if max(self._memories.dead_share, self._papers.dead_share) > _COMPACT_ABOVE:
                         self._clear()
-                        self._catch_up()
+                        self._catch_up_with_care()
                 except BaseException:
                     self._clear()  # half of a change must not be read
                     raise
             return self._memories.view, self._papers.view
+
+    def _catch_up_with_care(self) -> None:
+        try:
+            self._catch_up()
+        except _DAMAGED:
+            if self._is_careful:
+                raise
+            self._is_careful = True
+            self._clear()
+            self._catch_up()
+
+    def _without_damage(self, rows: list[IndexRow]) -> list[IndexRow]:
+        fine = sound(rows, self._dim)
+        if len(fine) < len(rows):
+            _log.warning(
+                "%d records of %s have damaged columns and are not found; memory.repair(), or "
+                "hybrid-memory repair, mends them",
+                len(rows) - len(fine),
+                self._namespace,
+            )
+        return fine
+
+    def hide(self, keys: Sequence[int]) -> None:
+        """Let records be found no more, until they change: the store will not return them."""
+        with self._lock:
+            self._memories.hide(keys)
+            self._papers.hide(keys)
 
     def _catch_up(self) -> None:
         rows: list[IndexRow] = []
@@ -441,6 +563,8 @@ class Partition:
             position = changes.position
             rows += changes.rows
             removed += changes.removed
+        if self._is_careful:
+            rows = self._without_damage(rows)
         # What has no vector (instructions, system messages) is not ranked.
         memories = [row for row in rows if row.kind != "document" and row.vector is not None]
         if self._memories.breaks_a_pair(changed=[row.key for row in memories], removed=removed):
@@ -456,6 +580,7 @@ class Partition:
         for shelf in (self._memories, self._papers):
             shelf.indexed(self._index, self._index_above)
         self._position = position
+        self.nbytes = self._memories.nbytes + self._papers.nbytes
 
     def _fill(self, documents: DocumentStore, position: int, *, touched: bool) -> None:
         """Bring the document store, which outlives this process, up to the records."""
@@ -468,16 +593,7 @@ class Partition:
         if not since and not touched:
             return  # a namespace without documents needs no collection
         if since < position:
-            for changes in self._store.changes(self._namespace, since=since):
-                _apply_documents(documents, self._collection, changes, since, self._dim)
-            empty = np.empty(0, np.int64)
-            documents.apply(
-                self._collection,
-                keys=empty,
-                vectors=np.empty((0, self._dim), np.float32),
-                removed=empty,
-                position=position,
-            )
+            fill(documents, self._store, self._namespace, since=since, to=position, dim=self._dim)
         self._documents_position = position
 
     @property
@@ -485,16 +601,40 @@ class Partition:
         """Whether the namespace has never held anything."""
         return self._position == 0
 
-    @property
-    def nbytes(self) -> int:
-        """The size in RAM in bytes, about."""
-        return self._memories.nbytes + self._papers.nbytes
+
+def collection_of(store: RecordStore, namespace: Namespace) -> Namespace:
+    """Return the name of a namespace in a document store, which may serve several stores."""
+    return (store.id, *namespace)
+
+
+def fill(
+    documents: DocumentStore,
+    store: RecordStore,
+    namespace: Namespace,
+    *,
+    since: int,
+    to: int,
+    dim: int,
+) -> None:
+    """Bring a document store from one position to another."""
+    collection = collection_of(store, namespace)
+    for changes in store.changes(namespace, since=since):
+        _apply_documents(documents, collection, changes, since, dim)
+    empty = np.empty(0, np.int64)
+    documents.apply(
+        collection,
+        keys=empty,
+        vectors=np.empty((0, dim), np.float32),
+        removed=empty,
+        position=to,
+    )
 
 
 def _apply_documents(
     documents: DocumentStore, collection: Namespace, changes: Changes, position: int, dim: int
 ) -> None:
     papers = [row for row in changes.rows if row.kind == "document" and row.vector]
+    papers = sound(papers, dim)
     if not papers and not changes.removed:
         return
     joined = b"".join(row.vector or b"" for row in papers)
@@ -540,9 +680,34 @@ class PartitionCache:
                 self._bytes -= self._sizes.pop(oldest, 0)
         return views
 
+    def hide(self, namespace: Namespace, keys: Sequence[int]) -> None:
+        """Let records be found no more, until they change: the store will not return them."""
+        with self._lock:
+            partition = self._partitions.get(namespace)
+        if partition is not None:
+            partition.hide(keys)
+
+    def held(self) -> list[Namespace]:
+        """Return the namespaces that are in RAM."""
+        with self._lock:
+            return list(self._partitions)
+
     def clear(self) -> None:
         """Forget all partitions."""
         with self._lock:
             self._partitions.clear()
             self._sizes.clear()
             self._bytes = 0
+
+
+def view_of(rows: Sequence[IndexRow], *, dim: int | None = None) -> View:
+    """Return a view, of no namespace, on some records: for one question.
+
+    Without a `dim` it has neither vectors nor words, so that a cosine with it is 0.
+    """
+    shelf = _ShelfState((), (), 1 if dim is None else dim, None, are_documents=True)
+    shelf.apply(rows, [])
+    if dim is not None:
+        return shelf.view
+    # Who speaks in them tells nothing of the memories that they are ranked beside.
+    return replace(shelf.view, vectors=None, speakers=frozenset(), has_assistant=False)

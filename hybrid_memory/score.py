@@ -20,7 +20,7 @@ Signal = Callable[[Query, Pool], Values | None]  # None where the query does not
 
 def cosine(query: Query, pool: Pool) -> Values:
     """Nearness in meaning: the cosine, raw, with 0 for what points away."""
-    return np.clip(pool.cosine, 0, 1)
+    return _within_0_and_1(pool.cosine)
 
 
 def bm25(query: Query, pool: Pool) -> Values:
@@ -56,9 +56,22 @@ def number(query: Query, pool: Pool) -> Values | None:
     return _as_values(pool.column("tells_number")) if query.asks_how_many else None
 
 
-def user(query: Query, pool: Pool) -> Values | None:
-    """Said by the user, where an assistant speaks too: people ask about what they said."""
-    code = pool.view.code("user") if pool.view.has_assistant else None
+def answer(query: Query, pool: Pool) -> Values | None:
+    """How much nearer than a turn itself the question is that it answers: "The blue one."."""
+    if not pool.view.has_answers:
+        return None
+    return _within_0_and_1(pool.asked - np.maximum(pool.cosine, 0))
+
+
+def role(query: Query, pool: Pool) -> Values | None:
+    """Said by the one that is asked about, where a user and an assistant speak.
+
+    That is the user, unless the question is what the assistant said: people ask about what they
+    themselves told.
+    """
+    if not pool.view.has_assistant:
+        return None
+    code = pool.view.code("assistant" if query.asks_assistant else "user")
     return None if code is None else _as_values(pool.column("role") == code)
 
 
@@ -68,7 +81,7 @@ def question(query: Query, pool: Pool) -> Values | None:
     return values
 
 
-SIGNALS = (cosine, bm25, speaker, date, time, number, user, question)
+SIGNALS = (cosine, bm25, answer, speaker, date, time, number, role, question)
 # Of a document it says nothing who wrote it or when it was learned.
 DOCUMENT_SIGNALS = (cosine, bm25)
 
@@ -78,6 +91,10 @@ def score(query: Query, pool: Pool) -> dict[str, Values]:
     signals: Sequence[Signal] = DOCUMENT_SIGNALS if pool.view.are_documents else SIGNALS
     found = {signal.__name__: signal(query, pool) for signal in signals}
     return {name: values for name, values in found.items() if values is not None}
+
+
+def _within_0_and_1(values: Values) -> Values:
+    return np.minimum(np.maximum(values, 0), 1)  # np.clip takes three times as long for few
 
 
 def _as_values(claims: NDArray[np.bool_]) -> Values:

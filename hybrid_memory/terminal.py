@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -25,10 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from hybrid_memory.errors import InvalidInputError, TextError, TimeError
-from hybrid_memory.types import Gate, Hit, Record, Stats
+from hybrid_memory.types import Gate, Hit, Record, Stats, Why
 
 if TYPE_CHECKING:
     from hybrid_memory import Answer
+    from hybrid_memory.evaluation import Miss
+    from hybrid_memory.upkeep import Problem, Report
 
 OnProgress: TypeAlias = Callable[[int, int], None]  # (done, total)
 
@@ -76,23 +78,94 @@ def hits_table(hits: Sequence[Hit], *, one_line: bool = False) -> Table:
     made.add_column("text", ratio=1, no_wrap=one_line)
     for hit in hits:
         record = hit.record
-        text = " ".join(plain(record.text).split())
-        if len(text) > _TEXT_CHARACTERS:
-            text = text[: _TEXT_CHARACTERS - 1] + "…"
         made.add_row(
             str(hit.rank),
             f"{hit.score:.2f}",
             *(f"{hit.signals[name]:.2f}" if name in hit.signals else "" for name in signals),
             f"{record.at:%Y-%m-%d}",
             record.kind,
-            Text(text),
+            Text(_one_line(record.text)),
         )
     return made
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(plain(text).split())
+    return text if len(text) <= _TEXT_CHARACTERS else text[: _TEXT_CHARACTERS - 1] + "…"
+
+
+def why_table(why: Why) -> Group:
+    """Return where a record stands for a question, and what each signal has to do with it."""
+    place = f"rank {why.rank}" if why.rank else why.reason
+    rows = [["signal", "contributes", "less than the last hit's by"]]
+    names = dict.fromkeys([*why.signals, *why.lacked])
+    rows += [
+        [name, f"{why.signals.get(name, 0.0):.3f}", f"{why.lacked[name]:.3f}"]
+        if name in why.lacked
+        else [name, f"{why.signals[name]:.3f}", ""]
+        for name in names
+    ]
+    rows.append(["score", f"{why.score:.3f}", ""])
+    said = f"{_one_line(why.record.text)}\n{place}; of {why.candidates} compared"
+    return Group(
+        panel(f"{said}\nin the context: {why.prompt or 'yes'}", title=why.record.id), table(rows)
+    )
+
+
+def why_as_json(why: Why) -> dict[str, Any]:
+    """Return an explanation as JSON values."""
+    return {
+        "rank": why.rank,
+        "reason": why.reason,
+        "prompt": why.prompt,
+        "candidates": why.candidates,
+        "score": why.score,
+        "relevance": why.relevance,
+        "signals": dict(why.signals),
+        "lacked": dict(why.lacked),
+        "query": _jsonable(
+            {
+                "dense_text": why.query.dense_text,
+                "words": why.query.words,
+                "speaker": why.query.speaker,
+                "windows": [(window.start, window.end) for window in why.query.windows],
+                "asks_when": why.query.asks_when,
+                "asks_how_many": why.query.asks_how_many,
+                "asks_assistant": why.query.asks_assistant,
+                "version": why.query.version,
+            }
+        ),
+        "record": record_as_json(why.record),
+    }
 
 
 def panel(text: str, *, title: str) -> Panel:
     """Return a frame around a text that is shown as it is."""
     return Panel(Text(plain(text)), title=Text(title), title_align="left", border_style="dim")
+
+
+def miss(found: Miss) -> Group:
+    """Return a missed question: the evidence and its rank, and the hits above it."""
+    rank = "not in the first 150" if found.hit is None else f"at rank {found.hit.rank}"
+    return Group(
+        panel(
+            f"{_one_line(found.question)}\n{rank}: {_one_line(found.evidence.text)}",
+            title=f"{found.case}, {found.category}",
+        ),
+        hits_table([*found.above, *([found.hit] if found.hit else [])]),
+    )
+
+
+def miss_as_json(found: Miss) -> dict[str, Any]:
+    """Return a missed question, its evidence and the hits above it as JSON values."""
+    return {
+        "case": found.case,
+        "category": found.category,
+        "question": found.question,
+        "evidence": {"id": found.evidence.id, "text": found.evidence.text},
+        "hit": None if found.hit is None else hit_as_json(found.hit),
+        "above": [hit_as_json(hit) for hit in found.above],
+    }
 
 
 def stats_table(stats: Stats) -> Table:
@@ -115,6 +188,44 @@ def stats_table(stats: Stats) -> Table:
 def stats_as_json(stats: Stats) -> dict[str, Any]:
     """Return counts as JSON values."""
     return {name: _jsonable(getattr(stats, name)) for name in stats.__dataclass_fields__}
+
+
+def problems_table(problems: Sequence[Problem]) -> Table:
+    """Return what `check` or `repair` found, a line each."""
+    header = ("what", "namespace", "record", "detail", "repaired")
+    lines = [
+        (
+            problem.kind,
+            "/".join(problem.namespace or ()) or "-",
+            problem.id or ("-" if problem.key is None else f"number {problem.key}"),
+            problem.detail or "-",
+            "yes" if problem.is_repaired else "no",
+        )
+        for problem in problems
+    ]
+    return table([header, *lines])
+
+
+def report_line(report: Report) -> str:
+    """Return what `check` or `repair` found as one line."""
+    found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items())
+    parts = [
+        f"{report.records:,} records looked at",
+        f"problems: {found} ({report.left:,} left)" if found else "no problems",
+        f"{report.refreshed:,} refreshed" if report.refreshed else "",
+        f"{report.quarantined:,} in quarantine" if report.quarantined else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def report_as_json(report: Report) -> dict[str, Any]:
+    """Return what `check` or `repair` found as JSON values."""
+    problems = [
+        {name: _jsonable(getattr(one, name)) for name in one.__dataclass_fields__}
+        for one in report.problems
+    ]
+    values = {name: _jsonable(getattr(report, name)) for name in report.__dataclass_fields__}
+    return values | {"problems": problems, "is_clean": report.is_clean}
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -16,6 +16,8 @@ Kind: TypeAlias = Literal["message", "fact", "event", "instruction", "document"]
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 Message: TypeAlias = Mapping[str, Any]  # a chat message in the form of the OpenAI API
 Where: TypeAlias = Mapping[str, Any]
+# What an importer yields: an item of `Scope.add_many`, and whose it is, if that is known.
+Items: TypeAlias = Iterable[tuple[Namespace | None, Mapping[str, Any]]]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -74,6 +76,24 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What an outside retriever found: a text, and what it knows of it.
+
+    What `score` means is said by the `Source` of the retriever. `at`, aware, is when the text was
+    written or said, `source` the title or address it comes from, `metadata` and `data` as in a
+    Record.
+    """
+
+    text: str
+    score: float | None = None
+    id: str | None = None
+    source: str | None = None
+    at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A span of time, `start` included and `end` not, that a query speaks of."""
 
@@ -87,8 +107,8 @@ class Query:
 
     `dense_text` is the question without the names of known speakers. `words` are the stems of
     its content words and `terms` the same as codes (see `words.py`). `speaker` is the one speaker
-    it names, if it names exactly one. `version` tells whether it asks for what is so now or for
-    what was so before.
+    it names, if it names exactly one. `asks_assistant` tells whether it asks what an assistant
+    said, `version` whether it asks for what is so now or for what was so before.
     """
 
     text: str
@@ -100,7 +120,30 @@ class Query:
     windows: tuple[Window, ...] = ()
     asks_when: bool = False
     asks_how_many: bool = False
+    asks_assistant: bool = False
     version: Literal["newest", "oldest"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a question recalls a record, or does not.
+
+    `rank` is its place among the hits, from 1, or None; then `reason` says what kept it out and
+    `lacked` by how much each signal fell short of the last hit's. `candidates` is how many records
+    were compared. `score`, `signals` and `relevance` are as in `Hit`, without the bounds of the
+    search. `prompt` says what became of it in the context: empty if it is in, else why not.
+    """
+
+    record: Record
+    query: Query
+    rank: int | None
+    candidates: int
+    score: float
+    signals: Mapping[str, float]
+    relevance: float
+    lacked: Mapping[str, float]
+    reason: str
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +173,31 @@ class Gate:
             if not isinstance(value, bool):
                 raise InvalidInputError(f"gate setting {key!r} must be true or false: {value!r}")
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What share of a context's tokens each of its blocks may take at most, in [0, 1].
+
+    Instructions are served first, then the profile, the session, and the hits; what one leaves
+    goes to the next. With 0 a block stays empty.
+    """
+
+    instructions: float = 0.25
+    profile: float = 0.15
+    session: float = 0.30
+    memories: float = 1.0
+    documents: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            share = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float):
+                raise InvalidInputError(
+                    f"budget share {name} must be a number, not {type(share).__name__}"
+                )
+            if not 0 <= share <= 1:
+                raise InvalidInputError(f"budget share {name} must be between 0 and 1: {share}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +232,19 @@ class Stats:
     def total(self) -> int:
         """The number of records of all kinds."""
         return sum(self.records.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did with the records it read; `profile_keys` were added or replaced."""
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    profile_keys: int = 0
+
+    def __add__(self, other: Imported) -> Imported:
+        """Return the counts of both."""
+        names = self.__dataclass_fields__
+        return Imported(**{name: getattr(self, name) + getattr(other, name) for name in names})

@@ -5,11 +5,13 @@ Writing and reading share this module, so that both cut a text in the same way.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ _SIGNS = (
     "\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
 )
 _LETTER = f"(?![{_UNSPACED}])(?:[^\\W_]|[{_SIGNS}])"
-_WORD = re.compile(rf"[{_UNSPACED}]+|(?:{_LETTER})+(?:['’](?:{_LETTER})+)?")
+_WORD = re.compile(rf"[{_UNSPACED}]+|(?:{_LETTER})+(?:'(?:{_LETTER})+)?")
 _ASCII_WORD = re.compile("[a-z0-9]+(?:'[a-z0-9]+)?")  # the same, five times as fast
 _RUN = re.compile(f"[{_UNSPACED}]")
 
@@ -44,8 +46,13 @@ def content_words(text: str) -> list[str]:
     if text.isascii():
         found = _ASCII_WORD.findall(text.lower())
     else:
-        found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    words = [word.partition("'")[0].partition("’")[0] for word in found]
+        plain = unicodedata.normalize("NFKC", text).replace("’", "'")
+        found = _WORD.findall(plain.lower())
+    # "won't" is none of "won", which is a word.
+    forms = ENGLISH.base_forms
+    words = [
+        forms[word] if "'" in word and word in forms else word.partition("'")[0] for word in found
+    ]
     kept = [word for word in words if word not in ENGLISH.stop_words] or words
     return [part for word in kept for part in _parts(word)]
 
@@ -73,7 +80,58 @@ def _code(stem: str) -> int:
 def _parts(word: str) -> tuple[str, ...]:
     if _RUN.match(word):
         return tuple(word[i : i + 2] for i in range(max(1, len(word) - 1)))
-    return (stem(word),)
+    return (stem(ENGLISH.base_forms.get(word, word)),)
+
+
+class _Run(NamedTuple):
+    """Postings by code, then row: those of `codes[i]` lie at `starts[i]:starts[i + 1]`."""
+
+    codes: NDArray[np.uint32]  # distinct
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    counts: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, documents: Sequence[Terms], first: int) -> _Run:
+        """Return the postings of documents, whose rows are numbered from `first`."""
+        lengths = [len(document) for document in documents]
+        codes = np.concatenate([_NO_CODES, *documents]).astype(np.uint64)
+        rows = np.repeat(np.arange(first, first + len(documents), dtype=np.uint64), lengths)
+        # One number a (code, row) pair, unsigned because codes fill 32 bits.
+        pairs, counts = np.unique((codes << np.uint64(32)) | rows, return_counts=True)
+        low = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int32)
+        return cls._sorted((pairs >> np.uint64(32)).astype(np.uint32), low, counts)
+
+    @classmethod
+    def _sorted(
+        cls, codes: NDArray[np.uint32], rows: NDArray[np.int32], counts: NDArray[Any]
+    ) -> _Run:
+        heads = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+        starts = np.concatenate([[0], heads, [len(codes)]]) if len(codes) else _START
+        return cls(codes[starts[:-1]], starts, rows, counts.astype(np.float32))
+
+    def joined(self, later: _Run) -> _Run:
+        """Return the postings of both; no row of `later` may be among these or before them."""
+        if not len(self.rows):
+            return later
+        codes = np.concatenate([np.repeat(run.codes, np.diff(run.starts)) for run in (self, later)])
+        order = np.argsort(codes, kind="stable")
+        rows = np.concatenate([self.rows, later.rows])[order]
+        return self._sorted(codes[order], rows, np.concatenate([self.counts, later.counts])[order])
+
+    def find(
+        self, codes: NDArray[np.uint32]
+    ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Return the rows that have each code, and how often; none for one that is not there."""
+        first = self.starts[self.codes.searchsorted(codes)]
+        end = self.starts[self.codes.searchsorted(codes, "right")]
+        spans = map(slice, first.tolist(), end.tolist())
+        return [(self.rows[span], self.counts[span]) for span in spans]
+
+
+_NO_CODES = np.empty(0, np.uint32)
+_START = np.zeros(1, np.int64)
+_NO_POSTINGS = _Run(_NO_CODES, _START, np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class Postings:
@@ -84,82 +142,38 @@ class Postings:
     row leaves no trace in a score.
     """
 
-    _MERGE_AT = 4096  # new postings that are looked through one by one before they are sorted in
+    _JOIN_AT = 4096  # new postings that are kept apart before they are sorted in with the others
 
     def __init__(self) -> None:
-        self._codes = np.empty(0, np.uint32)  # sorted, distinct
-        self._starts = np.zeros(1, np.int64)  # of each code's slice in the two below
-        self._rows = np.empty(0, np.int32)
-        self._counts = np.empty(0, np.float32)
-        self._fresh: dict[int, list[tuple[int, int]]] = {}
-        self._fresh_size = 0
+        self._old = self._new = _NO_POSTINGS
         self.lengths = np.empty(0, np.float32)
 
     @property
     def nbytes(self) -> int:
         """The size in bytes, about."""
-        sorted_in = self._codes.nbytes + self._starts.nbytes + self._rows.nbytes
-        return sorted_in + self._counts.nbytes + self.lengths.nbytes + 120 * self._fresh_size
+        return sum(array.nbytes for array in (*self._old, *self._new, self.lengths))
 
     def extended(self, documents: Sequence[Terms]) -> Postings:
         """Return postings with these documents as further rows; readers of the old keep it."""
-        first = len(self.lengths)
         grown = Postings()
         grown.lengths = np.concatenate(
             [self.lengths, np.array([len(document) for document in documents], np.float32)]
         )
-        size = sum(len(document) for document in documents)
-        if self._fresh_size + size > self._MERGE_AT:
-            grown._sort_in(self, documents, first)
-            return grown
-        grown._codes, grown._starts = self._codes, self._starts
-        grown._rows, grown._counts = self._rows, self._counts
-        grown._fresh = dict(self._fresh)
-        grown._fresh_size = self._fresh_size + size
-        for row, document in enumerate(documents, first):
-            codes, counts = np.unique(document, return_counts=True)
-            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                grown._fresh[code] = [*grown._fresh.get(code, ()), (row, count)]
+        grown._old, new = self._old, self._new.joined(_Run.of(documents, len(self.lengths)))
+        if len(new.rows) > self._JOIN_AT or not len(self._old.rows):
+            grown._old = self._old.joined(new)
+        else:
+            grown._new = new
         return grown
 
-    def _sort_in(self, old: Postings, documents: Sequence[Terms], first: int) -> None:
-        fresh = [(code, *posting) for code, found in old._fresh.items() for posting in found]
-        table = np.array(fresh, np.int64).reshape(-1, 3)
-        lengths = [len(document) for document in documents]
-        new_codes = np.concatenate([np.empty(0, np.uint32), *documents]).astype(np.uint64)
-        new_rows = np.repeat(np.arange(first, first + len(documents), dtype=np.uint64), lengths)
-        # One number a (code, row) pair, unsigned because codes fill 32 bits.
-        shift = np.uint64(32)
-        pairs, counts = np.unique((new_codes << shift) | new_rows, return_counts=True)
-        codes = np.concatenate(
-            [
-                np.repeat(old._codes, np.diff(old._starts)).astype(np.int64),
-                table[:, 0],
-                (pairs >> shift).astype(np.int64),
-            ]
-        )
-        new_rows = (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        rows = np.concatenate([old._rows, table[:, 1], new_rows])
-        counts = np.concatenate([old._counts, table[:, 2], counts])
-        order = np.lexsort((rows, codes))
-        codes = codes[order]
-        heads = np.flatnonzero(np.diff(codes, prepend=-1))
-        self._codes = codes[heads].astype(np.uint32)
-        self._starts = np.append(heads, len(codes))
-        self._rows = rows[order].astype(np.int32)
-        self._counts = counts[order].astype(np.float32)
-
-    def _find(self, code: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        rows, counts = self._rows[:0], self._counts[:0]
-        at = int(np.searchsorted(self._codes, code))
-        if at < len(self._codes) and self._codes[at] == code:
-            span = slice(self._starts[at], self._starts[at + 1])
-            rows, counts = self._rows[span], self._counts[span]
-        if fresh := self._fresh.get(code):
-            more = np.array(fresh, np.int32)
-            rows = np.concatenate([rows, more[:, 0]])
-            counts = np.concatenate([counts, more[:, 1].astype(np.float32)])
-        return rows, counts
+    def _find(self, codes: NDArray[np.uint32]) -> list[tuple[NDArray[np.int32], NDArray[Any]]]:
+        found = self._old.find(codes)
+        if not len(self._new.rows):
+            return found
+        return [
+            (np.concatenate([old[0], new[0]]), np.concatenate([old[1], new[1]]))
+            for old, new in zip(found, self._new.find(codes), strict=True)
+        ]
 
     def scores(self, query: Iterable[int], alive: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return each row's share of what the query asks for, (rows,) in [0, 1].
@@ -170,22 +184,25 @@ class Postings:
 
         Source of BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009.
         """
-        count = int(np.count_nonzero(alive))
-        found = [self._find(code) for code in set(query)]
+        count, lengths = int(np.count_nonzero(alive)), self.lengths
+        found = self._find(np.fromiter(set(query), np.uint32))
         if count < len(alive):
             found = [(rows[mask], counts[mask]) for rows, counts in found for mask in [alive[rows]]]
-        # The rarest known words say most; a pasted page must not cost more than a question.
-        found.sort(key=lambda posting: (not len(posting[0]), len(posting[0])))
-        found = found[:MAX_QUERY_TERMS]
+            lengths = lengths[alive]
+        if len(found) > MAX_QUERY_TERMS:
+            # The rarest known words say most; a pasted page must not cost more than a question.
+            found.sort(key=lambda posting: (not len(posting[0]), len(posting[0])))
+            found = found[:MAX_QUERY_TERMS]
         if not found or not count:
-            return np.zeros(len(self.lengths), np.float32)
-        sizes = np.array([len(rows) for rows, _ in found])
-        idf = np.log1p((count - sizes + 0.5) / (sizes + 0.5))
+            return np.zeros(len(alive), np.float32)
+        sizes = [len(rows) for rows, _ in found]
+        idf = [math.log1p((count - size + 0.5) / (size + 0.5)) for size in sizes]
+        most = sum(idf)
         rows = np.concatenate([rows for rows, _ in found])
         counts = np.concatenate([counts for _, counts in found])
-        mean = float(self.lengths.mean(where=alive)) or 1.0
-        norm = K1 * (1 - B + B * self.lengths[rows] / mean)
-        weights = np.repeat(idf, sizes) * counts / (counts + norm)
-        total = np.bincount(rows, weights, minlength=len(self.lengths)) / idf.sum()
+        mean = float(lengths.sum()) / count or 1.0
+        norms = K1 * (1 - B) + K1 * B / mean * self.lengths[rows]
+        weights = np.repeat([value / most for value in idf], sizes) * counts / (counts + norms)
+        total = np.bincount(rows, weights, minlength=len(alive))
         shares: NDArray[np.float32] = np.minimum(total, 1).astype(np.float32)
         return shares

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_memory.analyze import analyze
+from hybrid_memory.indexing import traits
 from hybrid_memory.types import Query
 from hybrid_memory.words import encode
 
@@ -129,6 +130,9 @@ def test_a_full_name_is_not_taken_for_somebody_with_a_part_of_it() -> None:
         ("What happened 7 days ago?", "Agent 7"),
         ("A dog bit me, when?", "Mary A"),
         ("The Louvre is where?", "The Boss"),
+        ("What is my last name?", "Name"),
+        ("What will I march for, and may I?", "May"),
+        ("Is it mine or art?", "Art"),
     ],
 )
 def test_a_word_that_is_no_name_by_itself_is_not_stripped(text: str, speaker: str) -> None:
@@ -354,6 +358,18 @@ def test_the_last_of_a_weekday_is_1_to_7_days_ago(text: str, ahead: int) -> None
         "What was on 99 May?",
         "What was on 31 April?",
         "How old is the week?",
+        "Which second came first?",
+        "Is the last supper past the previous page?",
+        "What did I pay this once, and early?",
+        "Who is in, or of, 12 people?",
+        "Is flat 1999 in the house?",
+        "What costs 2023 euros?",
+        "Was I born in 20235?",
+        "Who marched in the Marches?",
+        "Are a few weeks enough?",
+        "Is two days ahead too late?",
+        "What is due in 3 weeks?",
+        "Whose lastweek is it?",
         "Which year?",
         "",
     ],
@@ -444,3 +460,352 @@ def test_every_window_is_open_and_of_whole_years_at_most(text: str, now: datetim
     for window in analyze(text, now=now).windows:
         assert window.start < window.end <= window.start + timedelta(days=999 * 366)
         assert window.start.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["Did I get there in 2023 steps?", "Is it sold in 1999 shops?", "Of 2000 people, who?"]
+)
+def test_a_number_of_things_is_no_year(text: str) -> None:
+    assert _days(text) == []
+
+
+# -- what is asked for ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("When did I move?", True),
+        ("WHEN did I move?", True),
+        ("Since when do I run?", True),
+        ("How long have I lived here?", True),
+        ("What date is it?", True),
+        ("What day, which month, what year?", True),
+        ("Which year was it?", True),
+        ("What time does it leave?", True),
+        ("Where did I move?", False),
+        ("Whenever I run?", False),
+        ("How far is it?", False),
+        ("How longing is she?", False),
+        ("What daydream was it?", False),
+        ("What timetable is it?", False),
+        ("What a day!", False),
+        ("Did it rain that day?", False),
+        ("What is the date palm?", False),
+        ("", False),
+    ],
+)
+def test_some_questions_ask_for_a_time(text: str, asks: bool) -> None:
+    assert _asked(text).asks_when == asks
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("How many cats do I have?", True),
+        ("how much did it cost?", True),
+        ("How often do I run?", True),
+        ("I wonder how many there are", True),
+        ("How do I run?", False),
+        ("How come many ran?", False),
+        ("Show many cats", False),
+        ("How muchness?", False),
+        ("Are there many?", False),
+        ("Is it often?", False),
+    ],
+)
+def test_some_questions_ask_for_a_number(text: str, asks: bool) -> None:
+    assert _asked(text).asks_how_many == asks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Where do I live now?",
+        "Where do I currently live?",
+        "What is my current job?",
+        "What do I drink these days?",
+        "What do I drink nowadays?",
+        "What is the latest on the flat?",
+        "What was my most recent trip?",
+        "Whom did I see most recently?",
+        "What am I reading at the moment?",
+        "What should I do today?",
+        "Do I still run?",
+        "Don't I run anymore?",
+        "Don't I run any more?",
+        "Is my address up to date?",
+        "Who is my boss as of this week?",
+        "Which is my newest bike?",
+        "Where did I eat last time?",
+        "NOW?",
+    ],
+)
+def test_some_questions_ask_for_what_is_so_now(text: str) -> None:
+    assert _asked(text).version == "newest"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Where did I live before?",
+        "Where did I previously work?",
+        "What was my previous job?",
+        "Where did I use to run? I used to run.",
+        "What was the original plan?",
+        "What did I originally want?",
+        "What did I want earlier?",
+        "What was my former name?",
+        "Whom did I formerly work for?",
+        "What was my old address?",
+        "What did I think at first?",
+        "What did I initially want?",
+        "What did I like back then?",
+        "What did I like two years ago?",
+        "What was a prior job?",
+        "What did I like in the past?",
+    ],
+)
+def test_some_questions_ask_for_what_was_so_before(text: str) -> None:
+    assert _asked(text).version == "oldest"
+
+
+def test_a_question_for_both_asks_for_the_past() -> None:
+    assert _asked("What did I do before my current job?").version == "oldest"
+    assert _asked("Do I still like my old bike?").version == "oldest"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How old is she?",
+        "HOW OLD is the house?",
+        "What happened on the first weekend of May?",
+        "Who came first?",
+        "What is my last name?",
+        "Did you know my sister?",
+        "What do I know of Nowak?",
+        "Do I own a snowboard?",
+        "Whose agony is it?",
+        "Is gold sold here?",
+        "Is the door shut?",
+        "Did I hold on to it?",
+        "What is the priority?",
+        "Who is older?",
+        "Is there more tea, any at all?",
+        "What was it last Monday?",
+        "Which assets do I have?",
+        "Where do I live?",
+        "",
+    ],
+)
+def test_other_questions_ask_for_neither(text: str) -> None:
+    assert _asked(text).version is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What did I buy for my 5-year-old?",
+        "Is she 5 years old?",
+        "How  old is she?",
+        "How\nold is she?",
+        "How very old is the house?",
+    ],
+)
+def test_an_age_is_no_question_for_the_past(text: str) -> None:
+    assert _asked(text).version is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What did you recommend?",
+        "Which film did you suggest?",
+        "What was your advice?",
+        "What is your advice on wine?",
+        "What did you advise me to read?",
+        "What have you told me about Lyon?",
+        "What did you say about the lease?",
+        "Which wine did you mention?",
+        "What did you propose?",
+        "Which books did you list?",
+        "What recipe did you give me?",
+        "How did you explain it?",
+        "What was your explanation?",
+        "Did you warn me?",
+        "What did you answer?",
+        "How did you compare them?",
+        "What price did you quote?",
+        "What is your favourite?",
+        "Which film was recommended by you?",
+        "Which was suggested by the assistant?",
+        "WHAT DID YOU SAY?",
+    ],
+)
+def test_some_questions_ask_what_the_assistant_said(text: str) -> None:
+    assert _asked(text).asks_assistant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Where do I live?",
+        "What did I tell Bob?",
+        "What did I say about Lyon?",
+        "What did Bob recommend?",
+        "Which film was recommended by Bob?",
+        "Did you know that I moved?",
+        "Did you know?",
+        "Do you remember my sister?",
+        "Do you know where I live?",
+        "Where does your uncle live?",
+        "Who was younger?",
+        "Is it youthful to suggest it?",
+        "What do you think of the plan, which after many a long week of talking we told Bob?",
+        "",
+    ],
+)
+def test_other_questions_do_not(text: str) -> None:
+    assert not _asked(text).asks_assistant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Can you tell me where I live?",
+        "Could you give me the name of my dentist?",
+        "Can you list the places I went to?",
+        "Do you remember what I told you about my sister?",
+        "Do you know what my boss said?",
+        "Did you know that I listen to jazz?",
+        "Did you know I gave up smoking?",
+        "Where was your photo taken?",
+    ],
+)
+def test_what_i_said_is_not_asked_for_as_what_the_assistant_said(text: str) -> None:
+    assert not _asked(text).asks_assistant
+
+
+# -- questions in a language without a table -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Où est-ce que j'habite maintenant\u00a0?",
+        "Quand ai-je déménagé l'an dernier\u00a0?",
+        "今、どこに住んでいますか？",
+        "いつ引っ越しましたか？",
+        "Wie alt ist sie, und wo habe ich früher gewohnt?",
+        "¿Cuántos gatos tengo ahora?",
+        "Где я живу сейчас?",
+    ],
+)
+def test_a_question_in_another_language_has_words_and_no_intent(text: str) -> None:
+    query = _asked(text)
+
+    assert query.dense_text == text
+    assert query.words
+    assert (query.version, query.windows, query.speaker) == (None, (), None)
+    assert (query.asks_when, query.asks_how_many, query.asks_assistant) == (False, False, False)
+
+
+def test_names_and_dates_in_figures_are_known_in_any_language() -> None:
+    query = _asked("Qu'est-ce que José a dit le 2023-05-08 ?", "José")
+
+    assert query.speaker == "José"
+    assert [f"{window.start:%Y-%m-%d}" for window in query.windows] == ["2023-05-08"]
+
+
+# -- what a statement tells ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [
+        ("We moved yesterday.", True),
+        ("I leave tonight, or tomorrow.", True),
+        ("The trip was last week.", True),
+        ("next Monday", True),
+        ("this spring", True),
+        ("past December", True),
+        ("a couple of weeks ago", True),
+        ("3 years later", True),
+        ("long ago", True),
+        ("since then", True),
+        ("I recently moved.", True),
+        ("I just moved.", True),
+        ("in March", True),
+        ("on May 8", True),
+        ("on Tuesday", True),
+        ("in 2023", True),
+        ("for the first time", True),
+        ("for about two hours", True),
+        ("for almost a year", True),
+        ("I like tea.", False),
+        ("It may rain.", False),
+        ("The justice of it.", False),
+        ("The decline of art", False),
+        ("in 1850, in 20231", False),
+        ("the last train", False),
+        ("Is a second enough?", False),
+        ("the lagoon", False),
+        ("Sundays", False),
+        ("", False),
+    ],
+)
+def test_a_statement_may_tell_a_time(text: str, tells: bool) -> None:
+    assert traits(text).tells_time == tells
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [
+        ("I have 3 cats.", True),
+        ("1,250.00 EUR", True),
+        ("two cats", True),
+        ("TEN", True),
+        ("once or twice", True),
+        ("several of them", True),
+        ("a couple", True),
+        ("I have a cat.", False),
+        ("Someone came.", False),
+        ("often a weight", False),
+        ("nevertheless", False),
+        ("the network", False),
+        ("a severe couplet", False),
+    ],
+)
+def test_a_statement_may_tell_a_number(text: str, tells: bool) -> None:
+    assert traits(text).tells_number == tells
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("I live in Lyon.", 0),
+        ("Where do you live?", 1),
+        ("Where?!", 1),
+        ("Where!?", 1),
+        ("\u3069\u3053\u306b\u4f4f\u3093\u3067\u3044\u307e\u3059\u304b\uff1f", 1),
+        ("\u0623\u064a\u0646 \u062a\u0633\u0643\u0646\u061f", 1),
+        ("I moved\u3002 And you\uff1f", 0.5),
+        ("Have you seen http://x.org/?q=a there?", 1),
+        ("See http://x.org/?q=a there. And you?", 0.4),
+        ("Really??", 1),
+        ("I moved. And you?", 0.5),
+        ("And you? I moved.", 0.5),
+        ("a b c\nd e f?", 0.5),
+        ("Is it so? ", 1),
+        ("No sign of a question", 0),
+        ("?", 0),
+        ("", 0),
+    ],
+)
+def test_the_share_of_a_text_that_asks_is_counted_in_words(text: str, share: float) -> None:
+    assert traits(text).question == pytest.approx(share)
+
+
+def test_a_link_asks_nothing() -> None:
+    assert traits("See http://x.org/?q=a for more").question == 0

@@ -12,6 +12,8 @@ import pytest
 from hybrid_memory import HybridMemory, __version__
 from hybrid_memory.cli import main
 from hybrid_memory.evaluation import METRICS
+from hybrid_memory.testing import HashEmbedder
+from hybrid_memory.words import content_words
 from tests.openai_server import Failure, OpenAIServer
 
 COMMAND = [sys.executable, "-c", "import sys; from hybrid_memory.cli import main; sys.exit(main())"]
@@ -119,6 +121,31 @@ def test_the_signals_in_the_json_of_a_search_add_up_to_the_score(run, told):
         assert sum(hit["signals"].values()) == pytest.approx(hit["score"])
 
 
+def test_why_tells_the_place_of_a_record_and_what_it_has(run, told):
+    found = json.loads(run("why", "What am I allergic to?", "nuts", "--json").out)
+    bike = json.loads(run("why", "What am I allergic to?", "bike", "--k", "1", "--json").out)
+
+    assert (found["rank"], found["reason"], found["record"]["id"]) == (1, "", "nuts")
+    assert bike["rank"] is None
+    assert "1 were asked for" in bike["reason"]
+    assert all(value > 0 for value in bike["lacked"].values())
+    assert found["query"]["words"] == content_words("allergic")
+
+
+def test_why_shows_a_table(run, told):
+    shown = run("why", "What am I allergic to?", "bike", "--k", "1").out
+
+    assert "cosine" in shown
+    assert "1 were asked for" in shown
+
+
+def test_delete_says_how_many_were_there(run, told):
+    ran = run("delete", "nuts", "nobody")
+
+    assert ran.out == "deleted 1 of 2\n"
+    assert "hazelnuts" not in run("search", "What am I allergic to?").out
+
+
 def test_search_takes_kinds_and_a_filter(run, told):
     events = json.loads(run("search", "lease", "--kind", "event", "--json").out)
     lyon = json.loads(run("search", "work", "--where", '{"city": "Lyon"}', "--json").out)
@@ -205,6 +232,72 @@ def test_a_stored_escape_sequence_does_not_reach_the_screen(run):
     run("add", "red \x1b[31malert\x07")
 
     assert "\x1b" not in run("search", "red alert").out
+
+
+# -- ways out and in -----------------------------------------------------------------------
+
+
+def test_what_is_exported_can_be_imported_elsewhere_and_again(run, told):
+    run("add", "I am Bob.", "--user", "bob")
+
+    out = run("export", "all.jsonl", "--vectors")
+    first = run("import", "all.jsonl", "--store", "other")
+    again = run("import", "all.jsonl", "--store", "other", "--json")
+
+    assert out.out == "4 records\n"
+    assert first.out == "4 added, 0 replaced, 0 unchanged, 0 skipped, 0 profile keys\n"
+    assert json.loads(again.out)["unchanged"] == 4
+    assert "hazelnuts" in run("search", "allergic", "--store", "other").out
+    assert "Bob" in run("search", "Bob", "--store", "other", "--user", "bob").out
+
+
+def test_an_export_of_one_user_goes_to_stdout_and_comes_from_stdin(run, told):
+    run("add", "I am Bob.", "--user", "bob")
+
+    out = run("export", "-", "--user", "bob")
+    run("import", "-", "--user", "carol", stdin=out.out)
+
+    assert (len(out.out.splitlines()), out.err) == (2, "1 records\n")
+    assert json.loads(run("stats", "--user", "carol", "--json").out)["records"]["message"] == 1
+
+
+def test_another_librarys_memories_are_imported(run, tmp_path):
+    memories = [{"id": "m1", "memory": "Likes hiking", "user_id": "ana"}]
+    (tmp_path / "mem0.json").write_text(json.dumps({"results": memories}))
+
+    imported = run("import", "mem0.json", "--from", "mem0", "--json")
+
+    assert json.loads(imported.out)["added"] == 1
+    assert "Likes hiking" in run("search", "hiking").out
+
+
+def test_a_conflict_names_the_line_and_can_be_settled(run, fails, told):
+    run("export", "all.jsonl")
+    run("delete", "nuts")
+    run("add", "I eat everything.", "--id", "nuts")
+
+    line = fails("import", "all.jsonl")
+    settled = run("import", "all.jsonl", "--on-conflict", "replace", "--json")
+
+    assert "line 2" in line
+    assert "hazelnuts" not in line
+    assert json.loads(settled.out)["replaced"] == 1
+
+
+def test_a_backup_is_a_store_that_nothing_is_written_over(run, fails, told):
+    done = run("backup", "copy")
+
+    assert done.out == "copy\n"
+    assert "hazelnuts" in run("search", "allergic", "--store", "copy").out
+    assert "not empty" in fails("backup", "copy")
+
+
+def test_a_store_of_another_embedder_can_be_exported_and_backed_up(run, tmp_path):
+    with HybridMemory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
+        memory.scope(user_id="ana").add("I like tea.")
+
+    assert run("export", "all.jsonl").out == "1 records\n"
+    assert run("backup", "copy").code == 0
 
 
 # -- asking a model ------------------------------------------------------------------------
@@ -298,6 +391,67 @@ def test_longmemeval_is_read_in_its_own_format(run, tmp_path):
     assert report["overall"]["mrr"] == 1
 
 
+@pytest.fixture
+def own_pairs(tmp_path):
+    case = {
+        "memories": [
+            {"id": "dog", "text": "My dog is called Pascal."},
+            {"id": "soup", "text": "Lentil soup for my dog and me."},
+            {"id": "job", "text": "I start on Monday."},
+        ],
+        "questions": [
+            {"question": "What is my dog called?", "evidence": ["dog"], "category": "pets"},
+            {"question": "What does my dog do for lentil soup?", "evidence": ["job"]},
+        ],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(case))
+    return "own.json"
+
+
+def test_questions_of_your_own_are_evaluated(run, own_pairs):
+    report = json.loads(run("eval", "pairs", own_pairs, "--json").out)
+
+    assert report["questions"] == 2
+    assert report["by_category"]["pets"]["recall@5"] == 1
+    assert "comparison" not in report
+    assert "misses" not in report
+
+
+def test_stock_retrieval_is_put_beside_on_request(run, own_pairs):
+    ran = run("eval", "pairs", own_pairs, "--compare")
+    report = json.loads(run("eval", "pairs", own_pairs, "--compare", "--json").out)
+
+    assert all(name in ran.out for name in ("dense", "BM25", "RRF", "last turns", "product"))
+    assert "over questions (cases: 1, too few to draw from)" in " ".join(ran.out.split())
+    assert "Pascal" not in ran.out
+    assert report["comparison"]["overall"]["dense"].keys() == report["overall"].keys()
+
+
+def test_misses_show_texts_signals_and_what_stands_above(run, own_pairs):
+    ran = run("eval", "pairs", own_pairs, "--explain", "5")
+    report = json.loads(run("eval", "pairs", own_pairs, "--explain", "5", "--json").out)
+
+    assert "What does my dog do for lentil soup?" in ran.out
+    assert "at rank 3: I start on Monday." in ran.out
+    assert "cosine" in ran.out
+    assert "What is my dog called?" not in ran.out  # found at once
+    [miss] = report["misses"]
+    assert miss["evidence"] == {"id": "job", "text": "I start on Monday."}
+    assert [hit["rank"] for hit in miss["above"]] == [1, 2]
+    assert sum(miss["hit"]["signals"].values()) == pytest.approx(miss["hit"]["score"])
+
+
+def test_a_folder_of_documents_is_evaluated(run, tmp_path):
+    documents = [{"_id": "d1", "title": "Pascal", "text": "A dog."}, {"_id": "d2", "text": "Tea."}]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "Who is Pascal?"}')
+    (tmp_path / "qrels.tsv").write_text("q1\td1\t2\n")
+
+    report = json.loads(run("eval", "beir", str(tmp_path), "--json").out)
+
+    assert report["overall"]["ndcg@10"] == 1
+
+
 # -- what goes wrong -----------------------------------------------------------------------
 
 
@@ -355,7 +509,10 @@ def test_search_names_the_argument_that_it_cannot_take(told, fails, arguments, s
     assert said in fails("search", "tea", *arguments)
 
 
-@pytest.mark.parametrize("command", [("search", "tea"), ("context", "tea"), ("stats",)])
+@pytest.mark.parametrize(
+    "command",
+    [("search", "tea"), ("context", "tea"), ("stats",), ("export", "x"), ("backup", "x")],
+)
 def test_reading_does_not_make_a_store(fails, tmp_path, command):
     line = fails(*command, "--store", "misspelt")
 
@@ -369,6 +526,12 @@ def test_a_file_is_no_store(fails, tmp_path):
     assert "notes.txt" in fails("add", "text", "--store", "notes.txt")
 
 
+@pytest.mark.parametrize("origin", ["hybrid", "mem0", "langgraph", "chroma"])
+def test_importing_what_is_not_there_makes_no_store(fails, tmp_path, origin):
+    assert "missing" in fails("import", "missing", "--from", origin)
+    assert not (tmp_path / "memory").exists()
+
+
 def test_learning_what_is_not_there_names_it(fails):
     assert "nowhere.md" in fails("learn", "nowhere.md")
 
@@ -377,6 +540,8 @@ def test_a_data_file_of_another_form_is_refused(fails, tmp_path):
     (tmp_path / "data.json").write_text('[{"text": "no conversation"}]')
 
     assert "conversation" in fails("eval", "locomo", "data.json")
+    assert "data.json[0] has the unknown key 'text'" in fails("eval", "pairs", "data.json")
+    assert "corpus.jsonl" in fails("eval", "beir", ".")
 
 
 @pytest.mark.parametrize("command", [("ask", "What do I drink?"), ("chat",)])
@@ -431,6 +596,22 @@ def test_a_closed_pipe_is_no_traceback():
     _, err = process.communicate(timeout=60)
 
     assert b"Traceback" not in err
+
+
+def test_a_pipe_that_is_closed_early_ends_an_export_quietly(tmp_path):
+    with HybridMemory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
+        memory.scope(user_id="ana").add_many(["tea " * 10_000] * 30)
+    process = subprocess.Popen(
+        [*COMMAND, "export", "-", "--store", str(tmp_path / "memory")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+
+    assert (process.wait(timeout=60), err) == (1, b"")
 
 
 def test_ctrl_c_is_quiet(tmp_path):

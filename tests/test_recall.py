@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from hybrid_memory import HybridMemory, Scope
+from hybrid_memory import Hit, HybridMemory, Scope, Weights
 from hybrid_memory.analyze import analyze
 from hybrid_memory.backends.faiss import FaissIndex
 from hybrid_memory.errors import (
@@ -25,11 +29,15 @@ from hybrid_memory.gather import gather
 from hybrid_memory.partition import Partition
 from hybrid_memory.testing import (
     HashEmbedder,
+    LineSplitter,
     ManualClock,
     MemoryDocumentStore,
     MemoryRecordStore,
+    WordOverlapReranker,
 )
 
+PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = [f"word{number}" for number in range(300)]
 
 
@@ -48,7 +56,7 @@ def test_the_score_of_a_hit_is_the_sum_of_its_signals(ana: Scope) -> None:
     for hit in hits:
         assert hit.score == pytest.approx(sum(hit.signals.values()))
         assert 0 <= hit.score <= 1
-        assert set(hit.signals) == {"cosine", "bm25", "session"}
+        assert set(hit.signals) == {"cosine", "bm25"}
         assert 0 <= hit.relevance <= 1
 
 
@@ -83,6 +91,252 @@ def test_a_text_said_again_is_one_hit_the_newest(ana: Scope, clock: ManualClock)
     assert hit.duplicates == 2
 
 
+# -- nearly the same -----------------------------------------------------------------------------
+
+HOUSE = "I live in a small blue house near the old harbour of Lyon"
+
+
+def _in_memory(**parts: Any) -> HybridMemory:
+    store, clock = MemoryRecordStore(), ManualClock()
+    given: dict[str, Any] = {"splitter": LineSplitter(), **parts}
+    return HybridMemory(store, embedder=HashEmbedder(), clock=clock, **given)
+
+
+def _are_one(first: str, second: str, **second_fields: Any) -> bool:
+    """Tell whether the second text, said a day later, stands for both."""
+    memory = _in_memory()
+    ana = memory.scope(user_id="ana")
+    shared = {name: value for name, value in second_fields.items() if name == "kind"}
+    ana.add(first, at=START, **shared)
+    newest = ana.add(second, at=START + timedelta(days=1), **second_fields)
+    hits = ana.search(first)
+    if len(hits) == 1:
+        assert (hits[0].record, hits[0].duplicates) == (newest, 1)
+    return len(hits) == 1
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        HOUSE + ".",
+        HOUSE + "!!",
+        HOUSE.upper(),
+        "  I live in a small blue\nhouse near\t the old  harbour of Lyon ",
+        "I live, in a small blue house; near the old harbour: of Lyon...",
+        "\u201cI live in a small blue house near the \u00abold\u00bb harbour of Lyon\u201d",
+    ],
+)
+def test_a_long_text_with_other_signs_is_one_hit_the_newest(second: str) -> None:
+    assert _are_one(HOUSE, second)
+    assert _are_one(HOUSE, second, kind="document", source="house.md")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("The train leaves at 5.", "the train leaves at 5!"),
+        ("I like green tea in the morning", "I LIKE green tea, in the morning..."),
+        ("C++", "c++."),
+        ("Stra\u00dfe", "STRASSE"),
+        ("I like her so, she is kind", "i like her so she is kind"),  # seven words
+    ],
+)
+def test_a_short_text_with_other_signs_is_the_same_text(first: str, second: str) -> None:
+    assert _are_one(first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("I write C", "I write C++"),
+        ("I write C", "I write C#"),
+        ("I use NET", "I use .NET"),
+        ("It is 5 degrees", "It is -5 degrees"),
+        ("It is 1.5 miles", "It is 15 miles"),
+        ("It costs $5", "It costs 5"),
+        ("It grew by 5%", "It grew by 5"),
+        ("We meet at 5:30", "We meet at 530"),
+        ("You live in Lyon", "You live in Lyon?"),
+        ("You live in Lyon!", "You live in Lyon?!"),
+        ("You live in Lyon.", 'He asked "You live in Lyon?"'),
+        ("I like green tea", "I like really green tea"),  # less than eight words
+        ("I am well", "I am so"),
+        ("I resign", "I re-sign"),
+        ("well", "just"),
+        ("...", "!!!"),
+        ("I can", "I can't"),
+        ("Were you there", "We're you there"),
+        (HOUSE, HOUSE + "?"),
+        (HOUSE, HOUSE.replace("Lyon", "Bonn")),
+        (HOUSE, HOUSE.replace("old", "new")),
+        (HOUSE, HOUSE.replace("small", "really")),
+        (HOUSE, HOUSE.replace("small ", "")),
+        (HOUSE, HOUSE.replace("small blue", "blue small")),
+        (HOUSE, HOUSE.replace("I ", "We ")),
+        (HOUSE, HOUSE.replace("small", "smaller")),
+        (HOUSE, HOUSE.replace("a small", "4 small")),
+        (HOUSE, HOUSE.replace("live", "don't live")),
+    ],
+)
+def test_a_text_that_may_say_something_else_is_another(first: str, second: str) -> None:
+    assert not _are_one(first, second)
+    assert not _are_one(second, first)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("I met Sandra Oh at the party last night", "I met Sandra at the party last night"),
+        ("I was not just tired but ill that day", "I was not tired but ill that day"),
+        ("In the end I did not quite finish my thesis", "In the end I did not finish my thesis"),
+        (
+            "After the operation my mother is not well at home",
+            "After the operation my mother is not at home",
+        ),
+        ("The door is 6' high", 'The door is 6" high'),
+    ],
+)
+def test_a_small_word_or_sign_may_say_something(first: str, second: str) -> None:
+    assert not _are_one(first, second)
+
+
+def _different(words: list[str]) -> bool:
+    return len(set(words)) == len(words)
+
+
+PLAIN = st.lists(
+    st.text("abcdefghijklmnopqrstuvwxyz", min_size=4, max_size=8), min_size=9, max_size=60
+).filter(_different)
+
+
+A_WORD = st.sampled_from(
+    [
+        *("Anna", "Bruno", "Lyon", "Monday", "C", "C++", "C#", "\u91d1", "\u00e9t\u00e9"),
+        *("seven", "7", "7.5", "07", "more", "less", "new", "old", "the", "maybe"),
+        *("not", "never", "no", "nor", "don't"),
+    ]
+) | st.from_regex(r"[a-z]{1,12}|[0-9]{1,9}|[A-Z][a-z]{2,9}", fullmatch=True)
+
+
+@settings(PROPERTY, max_examples=300)
+@given(
+    st.lists(A_WORD, min_size=8, max_size=60), st.integers(0, 59), A_WORD, st.sampled_from("\0.!,")
+)
+def test_another_word_of_content_never_makes_two_texts_one(
+    words: list[str], place: int, other: str, sign: str
+) -> None:
+    place %= len(words)
+    own = words[place].casefold()
+    assume(own != other.casefold())
+    changed = [*words[:place], other, *words[place + 1 :]]
+    left_out = [*words[:place], *words[place + 1 :]]
+    end = sign.strip("\0")
+
+    assert not _are_one(" ".join(words), " ".join(changed) + end)
+    assert not _are_one(" ".join(words) + end, " ".join(left_out))
+
+
+@PROPERTY
+@given(
+    st.lists(A_WORD, min_size=1, max_size=60),
+    st.lists(st.sampled_from(["{}.", "{},", "{}!", "\u201c{}\u201d", "{}...", " {}\n"])),
+    st.booleans(),
+)
+def test_signs_and_case_never_make_one_text_two(
+    words: list[str], signs: list[str], loud: bool
+) -> None:
+    written = [sign.format(word) for sign, word in zip(signs, words, strict=False)]
+    second = " ".join([*written, *words[len(written) :]])
+
+    assert _are_one(" ".join(words), second.upper() if loud else second)
+
+
+@PROPERTY
+@given(PLAIN, st.integers(0, 60), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_texts_with_other_numbers_are_never_the_same(
+    words: list[str], place: int, one: int, other: int
+) -> None:
+    first, second = ([*words[:place], str(number), *words[place:]] for number in (one, other))
+
+    assert _are_one(" ".join(first), " ".join(second)) == (one == other)
+
+
+@PROPERTY
+@given(
+    PLAIN,
+    st.integers(0, 60),
+    st.sampled_from(["not", "never", "no", "don't", "can\u2019t", "without", "nobody", "WON'T"]),
+)
+def test_a_text_and_its_opposite_are_never_the_same(
+    words: list[str], place: int, negation: str
+) -> None:
+    opposite = [*words[:place], negation, *words[place:]]
+
+    assert not _are_one(" ".join(words), " ".join(opposite))
+    assert not _are_one(" ".join(opposite), " ".join(words))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"speaker": "Bob"},
+        {"role": "assistant"},
+        {"role": "tool"},
+        {"speaker": "Bob", "role": "assistant"},
+    ],
+    ids=str,
+)
+def test_what_two_say_is_said_twice(fields: dict[str, Any]) -> None:
+    assert not _are_one(HOUSE, HOUSE + ".", **fields)
+    assert not _are_one(HOUSE, HOUSE, **fields)
+
+
+def test_what_two_users_say_is_said_twice() -> None:
+    memory = _in_memory()
+    memory.scope(user_id="bob").add(HOUSE)
+    ana = memory.scope(user_id="ana", read=[("bob",)])
+    ana.add(HOUSE + "!")
+
+    assert len(ana.search("house Lyon")) == 2
+
+
+def test_a_document_of_two_namespaces_is_one_text() -> None:
+    memory = _in_memory()
+    for user, sign in (("bob", ""), ("ana", "!")):
+        memory.scope(user_id=user).add_many(
+            [{"text": HOUSE + sign, "kind": "document", "source": f"{user}.md"}]
+        )
+
+    [hit] = memory.scope(user_id="ana", read=[("bob",)]).search("house Lyon")
+
+    assert hit.duplicates == 1
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{} is here",
+        "We are going on holiday this summer to visit {}",
+        "My favourite singer of all time is probably {}",
+        "{} told me yesterday that the flat has been sold",
+    ],
+)
+def test_a_sentence_with_another_name_in_it_is_another(template: str) -> None:
+    names = ["Anna", "Bruno", "Clara", "David", "Elena", "Felix", "Greta", "Hugo"]
+    pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
+
+    same = [
+        (one, other)
+        for one, other in pairs
+        if _are_one(template.format(one), template.format(other))
+    ]
+
+    assert same == []
+
+
+# -- variety, and bounds ------------------------------------------------------------------------
+
+
 def test_variety_is_to_be_had(ana: Scope) -> None:
     ana.add_many(["red apple pie", "red apple pie recipe", "red apple pie tart", "red bicycle"])
 
@@ -91,6 +345,275 @@ def test_variety_is_to_be_had(ana: Scope) -> None:
 
     assert "red bicycle" not in plain
     assert varied == ["red apple pie", "red bicycle"]
+
+
+def test_a_share_of_the_best_score_bounds_the_others(ana: Scope) -> None:
+    ana.add_many(sentences(60))
+    hits = ana.search("word1 word2 word3", k=60)
+    share = hits[7].score / hits[0].score
+
+    bounded = ana.search("word1 word2 word3", k=60, min_share=share - 1e-6)
+
+    assert bounded == [hit for hit in hits if hit.score >= (share - 1e-6) * hits[0].score]
+    assert 8 <= len(bounded) < 60
+
+
+def test_no_document_fills_the_answer_alone(ana: Scope) -> None:
+    ana.add_many(
+        {"text": f"Lyon guide page {word}", "kind": "document", "source": "guide.md"}
+        for word in WORDS[:20]
+    )
+    ana.add_many(
+        {"text": f"Lyon trip {word}", "role": "tool", "source": "search_trips"}
+        for word in WORDS[20:30]
+    )
+    ana.add_many(f"I saw Lyon with {word}" for word in WORDS[30:36])
+
+    hits = ana.search("Lyon", k=10, max_per_source=2)
+
+    assert len(hits) == 10
+    assert sorted(hit.record.source for hit in hits) == [
+        *["guide.md"] * 2,
+        *["search_trips"] * 2,
+        *["user"] * 6,
+    ]
+    assert len(ana.search("Lyon", k=10)) == 10
+
+
+# -- what must not matter --------------------------------------------------------------------------
+
+THINGS = ["tea", "green tea", "Lyon", "the harbour of Lyon", "a bicycle", "seven bicycles", "rain"]
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "text": st.tuples(st.sampled_from(THINGS), st.integers(1, 4)).map(
+                lambda drawn: f"I like {drawn[0]} number {drawn[1]}"
+            ),
+            "kind": st.sampled_from(["message", "fact", "event"]),
+            "role": st.sampled_from(["user", "user", "assistant"]),
+            "speaker": st.sampled_from([None, "Ana", "Bob"]),
+            "importance": st.sampled_from([0.0, 0.5, 1.0]),
+            "at": st.integers(0, 2).map(lambda days: START + timedelta(days=days)),
+        }
+    ),
+    max_size=14,
+)
+QUESTIONS = st.sampled_from(
+    [
+        "Do I like green tea?",
+        "How many bicycles does Bob like?",
+        "When did I like Lyon?",
+        "What did you say about rain?",
+        "What did I like on 2 January 2026?",
+        "Where is the harbour now?",
+        "zyzzyva",
+    ]
+)
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"weights": Weights(recency=0.5, importance=0.5)},
+    {"weights": Weights(recency=0.5, recency_by="rank")},
+    {"rerank": WordOverlapReranker()},
+]
+
+
+def _told(hits: Sequence[Hit]) -> list[tuple[str, str | None, float, dict[str, float]]]:
+    return [(hit.record.text, hit.record.speaker, hit.score, dict(hit.signals)) for hit in hits]
+
+
+@PROPERTY
+@given(ITEMS, QUESTIONS, st.sampled_from(OPTIONS), st.sampled_from([None, 0.5]))
+def test_with_every_option_a_score_is_in_0_to_1_and_the_sum_of_its_signals(
+    items: list[dict[str, Any]], question: str, parts: dict[str, Any], mmr_lambda: float | None
+) -> None:
+    ana = _in_memory(**parts).scope(user_id="ana", session_id="s1")
+    ana.add_many(items)
+    ana.add_documents([f"{THINGS[3]} is large.", THINGS[0]], source="guide.md") if items else None
+
+    hits = ana.search(question, k=20, now=START + timedelta(days=9), mmr_lambda=mmr_lambda)
+
+    assert bool(hits) == bool(items)
+    for hit in hits:
+        assert 0 <= hit.score <= 1
+        assert sum(hit.signals.values()) == pytest.approx(hit.score, abs=1e-6)
+        assert 0 <= hit.relevance <= 1
+
+
+@PROPERTY
+@given(ITEMS, QUESTIONS, st.sampled_from(OPTIONS), st.randoms(use_true_random=False))
+def test_records_of_equal_times_rank_alike_in_whatever_order_they_were_written(
+    items: list[dict[str, Any]], question: str, parts: dict[str, Any], rng: random.Random
+) -> None:
+    shuffled = list(items)
+    rng.shuffle(shuffled)
+
+    one, other = (_in_memory(**parts).scope(user_id="ana") for _ in range(2))
+    one.add_many(items)
+    other.add_many(shuffled)
+
+    now = START + timedelta(days=9)
+    # Of a text that one author said twice at one time, the first written is shown.
+    assert _told(one.search(question, k=20, now=now)) == _told(
+        other.search(question, k=20, now=now)
+    )
+
+
+@PROPERTY
+@given(ITEMS, ITEMS, QUESTIONS, st.sampled_from(OPTIONS))
+def test_what_another_namespace_holds_changes_not_a_bit(
+    items: list[dict[str, Any]],
+    others: list[dict[str, Any]],
+    question: str,
+    parts: dict[str, Any],
+) -> None:
+    memory, alone = _in_memory(**parts), _in_memory(**parts)
+    alone.scope(user_id="ana").add_many(items)
+    memory.scope(user_id="bob").add_many(others[::2])
+    memory.scope(user_id="ana").add_many(items)
+    memory.scope(namespace=("ana", "work")).add_many(others[1::2])
+
+    now = START + timedelta(days=9)
+    expected = alone.scope(user_id="ana").search(question, k=20, now=now)
+    hits = memory.scope(user_id="ana").search(question, k=20, now=now)
+
+    assert _told(hits) == _told(expected)
+
+
+@PROPERTY
+@given(ITEMS, QUESTIONS, st.integers(-500, 500))
+def test_the_time_of_asking_changes_nothing_unless_the_question_is_about_time(
+    items: list[dict[str, Any]], question: str, days: int
+) -> None:
+    timeless = question.replace(" now", "").replace("on 2 January 2026", "")
+    ana = _in_memory().scope(user_id="ana")
+    ana.add_many({**item, "kind": "message"} for item in items)  # facts begin to hold
+
+    early, late = (
+        _told(ana.search(timeless, k=20, now=now)) for now in (START, START + timedelta(days=days))
+    )
+
+    assert early == late
+
+
+# -- age and importance, where they are switched on ---------------------------------------------
+
+
+def _aged(weights: Weights, records: Sequence[dict[str, Any]], question: str) -> dict[str, Hit]:
+    ana = _in_memory(weights=weights).scope(user_id="ana")
+    ana.add_many(records)
+    hits = ana.search(question, now=START + timedelta(days=1000))
+    return {hit.record.text: hit for hit in hits}
+
+
+def test_facts_documents_and_what_is_called_durable_do_not_age() -> None:
+    fields: list[dict[str, Any]] = [
+        {"kind": "message"},
+        {"kind": "event"},
+        {"kind": "message", "metadata": {"durable": False}},
+        {"kind": "message", "metadata": {"durable": "true"}},
+        {"kind": "message", "metadata": {"deep": {"durable": True}}},
+        {"kind": "fact"},
+        {"kind": "document", "source": "guide.md"},
+        {"kind": "message", "metadata": {"durable": True}},
+        {"kind": "event", "metadata": {"durable": True, "a": 1}},
+    ]
+    records = [
+        {"text": f"Lyon {word}", "at": START, **some}
+        for word, some in zip(WORDS, fields, strict=False)
+    ]
+
+    hits = _aged(Weights(recency=1, recency_floor=0), records, "Lyon")
+
+    ages = []
+    for record in records:
+        signals = hits[record["text"]].signals
+        own = signals["cosine"] + signals["bm25"]
+        ages.append(round(signals.get("recency", 0) / own, 6))
+    assert ages == [0] * 5 + [1] * 4
+
+
+def test_what_is_new_and_beside_the_point_stays_last() -> None:
+    now = START + timedelta(days=1000)
+    records: list[dict[str, Any]] = [
+        {"text": "zzz", "at": now, "importance": 1.0},
+        {"text": "Lyon has two rivers", "at": START, "importance": 0.0},
+    ]
+
+    hits = _aged(Weights(recency=1, importance=1), records, "Which rivers has Lyon?")
+
+    assert list(hits) == ["Lyon has two rivers", "zzz"]
+
+
+def test_a_text_that_is_told_from_the_future_is_as_fresh_as_a_new_one() -> None:
+    now = START + timedelta(days=1000)
+    records: list[dict[str, Any]] = [
+        {"text": "Lyon rivers one", "at": now},
+        {"text": "Lyon rivers two", "at": now + timedelta(days=400)},
+    ]
+
+    one, other = _aged(Weights(recency=0.5), records, "Lyon rivers").values()
+
+    assert one.signals["recency"] == pytest.approx(other.signals["recency"], rel=0.2)
+    for hit in (one, other):
+        own = hit.score - hit.signals["recency"]
+        assert hit.signals["recency"] == pytest.approx(0.5 * own)
+
+
+def test_an_index_changes_nothing_of_age_and_importance() -> None:
+    weights = Weights(recency=0.5, importance=0.5)
+    plain, indexed = _in_memory(weights=weights), _in_memory(weights=weights, index_above=0)
+    for memory in (plain, indexed):
+        memory.scope(user_id="ana").add_many(
+            {"text": text, "at": START - timedelta(days=n), "importance": n % 5 / 4}
+            for n, text in enumerate(sentences(300))
+        )
+
+    for question in sentences(5, seed=2):
+        expected = plain.scope(user_id="ana").search(question, k=10, now=START)
+        hits = indexed.scope(user_id="ana").search(question, k=10, now=START)
+
+        assert [text for text, *_ in _told(hits)] == [text for text, *_ in _told(expected)]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected])
+
+
+# -- other languages -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "question", "first"),
+    [
+        (
+            ["J'ai déménagé à Lyon en mars.", "Ma sœur joue du violon.", "Il pleut à Brest."],
+            "Quand ai-je déménagé à Lyon ?",
+            0,
+        ),
+        (
+            ["三月に京都へ引っ越しました。", "妹はバイオリンを弾きます。", "雨が降っています。"],
+            "いつ京都に引っ越しましたか？",
+            0,
+        ),
+        (
+            ["Я переехала в Лион в марте.", "Моя сестра играет на скрипке."],
+            "Кто играет на скрипке?",
+            1,
+        ),
+        (["انتقلت إلى ليون في مارس", "أختي تعزف الكمان"], "من يعزف الكمان؟", 1),
+    ],
+    ids=["French", "Japanese", "Russian", "Arabic"],
+)
+@pytest.mark.parametrize("parts", OPTIONS[:3], ids=["plain", "age", "rank"])
+def test_a_language_without_a_table_is_searched_by_words_and_meaning(
+    texts: list[str], question: str, first: int, parts: dict[str, Any]
+) -> None:
+    ana = _in_memory(**parts).scope(user_id="ana", session_id="s1")
+    ana.add_many({"text": text, "speaker": "Zoé"} for text in texts)
+
+    hits = ana.search(question)
+
+    assert hits[0].record.text == texts[first]
+    assert hits[0].signals["bm25"] > 0
+    assert set(hits[0].signals) <= {"cosine", "bm25", "recency", "importance"}
+    assert len(hits) == len(texts)
 
 
 # -- scopes ----------------------------------------------------------------------------------

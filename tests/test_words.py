@@ -40,7 +40,7 @@ PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
         ("don't, can't, I'm, it's", ["don't, can't, I'm, it's"]),
         ("rock'n'roll", ["rock", "roll"]),
         ("'quoted' words'", ["quot", "word"]),
-        ("well-known co-operation", ["known", "co", "oper"]),
+        ("well-known co-operation", ["know", "co", "oper"]),
         ("snake_case", ["snake", "case"]),
         ("room 101, 2026-05-02", ["room", "101", "2026", "05", "02"]),
         ("a@b.example http://x.org/y", ["b", "exampl", "http", "x", "org", "y"]),
@@ -77,6 +77,73 @@ def test_a_band_named_by_stop_words_is_found() -> None:
 def test_stop_words_are_lower_case_and_hold_no_negation() -> None:
     assert all(word == word.lower() for word in ENGLISH.stop_words)
     assert not ENGLISH.stop_words & {"no", "not", "never", "nothing", "without"}
+
+
+# -- forms that no rule makes --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("I bought a piano", "What did I buy?"),
+        ("We flew to Porto", "Where do they fly?"),
+        ("She taught chemistry", "What does she teach?"),
+        ("He has written a novel", "Who writes?"),
+        ("The children slept", "Does a child sleep?"),
+        ("Two men and three women", "Is it a man or a woman?"),
+        ("My teeth hurt, and both feet", "a tooth, a foot"),
+        ("I've known Bob since school", "Whom do I know?"),
+        ("I KNEW IT", "know"),
+        ("\u201cWe thought of mice\u201d", "Do you think of a mouse?"),
+    ],
+)
+def test_a_past_form_or_a_plural_is_found_by_its_base(said: str, asked: str) -> None:
+    assert set(content_words(said)) & set(content_words(asked))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("see", "seed"),
+        ("ring", "wrong"),
+        ("men", "mental"),
+        ("lying", "lay"),
+        ("rose", "rise"),
+        ("bore", "bear"),
+        ("wound", "wind"),
+        ("ground", "grind"),
+        ("founded", "find"),
+    ],
+)
+def test_a_word_of_its_own_is_no_form_of_another(one: str, other: str) -> None:
+    assert not set(content_words(one)) & set(content_words(other))
+
+
+def test_a_form_has_one_base_which_is_no_form_itself() -> None:
+    forms = ENGLISH.base_forms
+
+    assert forms["known"] == forms["knew"] == "know"
+    assert not set(forms) & set(forms.values())
+    assert all(word.replace("'", "").islower() for word in (*forms, *forms.values()))
+    assert all(content_words(form) == content_words(base) for form, base in forms.items())
+
+
+def test_who_won_is_not_lost() -> None:
+    assert content_words("He won the race") == ["win", "race"]
+    assert content_words("Who won?") == content_words("Who wins?") == ["win"]
+
+
+@pytest.mark.parametrize("wont", ["won't", "won\u2019t", "WON'T"])
+def test_what_will_not_be_was_not_won(wont: str) -> None:
+    assert "win" not in content_words(f"I {wont}, will you?")
+
+
+def test_what_will_not_be_is_no_word_beside_others() -> None:
+    assert content_words("I won't eat lentils") == ["eat", "lentil"]
+    assert content_words("I won\u2019t eat lentils") == ["eat", "lentil"]
+
+
+# -- other scripts -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

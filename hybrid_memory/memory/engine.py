@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypedDict, Unpack
 
-from hybrid_memory import indexing, limits
+from hybrid_memory import indexing, limits, transfer, upkeep
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError
 from hybrid_memory.memory.scope import Scope
-from hybrid_memory.merge import Weights
+from hybrid_memory.outside import Source, checked
 from hybrid_memory.partition import Partition, PartitionCache
 from hybrid_memory.protocols import (
     ChatModel,
@@ -22,12 +22,15 @@ from hybrid_memory.protocols import (
     DocumentStore,
     Embedder,
     IndexFactory,
+    OnConflict,
     RecordStore,
+    Reranker,
     TokenCounter,
     Vector,
     VectorIndex,
 )
-from hybrid_memory.types import Namespace, Record
+from hybrid_memory.types import Imported, Namespace, Record
+from hybrid_memory.weights import Weights
 
 
 class Parts(TypedDict, total=False):
@@ -36,8 +39,10 @@ class Parts(TypedDict, total=False):
     `llm` answers `Scope.ask` (an OpenAI-compatible model named by the environment). `documents`
     keeps the vectors of documents (the partition does). `index` makes the vector index of a
     namespace with more than `index_above` vectors (50,000; FAISS); below, all are compared.
-    `splitter` and `readers`, by suffix, make chunks of documents. `count_tokens` measures budgets
-    (word pieces of the bundled tokenizer). `clock` tells an aware time. `max_cache_bytes` bounds
+    `splitter` and `readers`, by suffix, make chunks of documents. `rerank` looks a second time at
+    the best 50: "maxsim" compares their words one by one with the question's, in context.
+    `count_tokens` measures budgets (word pieces of the bundled tokenizer). `clock` tells an aware
+    time. `max_cache_bytes` bounds
     the namespaces held in RAM (1 GiB).
     """
 
@@ -48,6 +53,7 @@ class Parts(TypedDict, total=False):
     splitter: DocumentSplitter | None
     readers: Mapping[str, DocumentReader] | None
     weights: Weights | None
+    rerank: Reranker | Literal["maxsim"] | None
     count_tokens: TokenCounter | None
     clock: Clock | None
     max_cache_bytes: int
@@ -71,6 +77,7 @@ class HybridMemory:
         splitter: DocumentSplitter | None = None,
         readers: Mapping[str, DocumentReader] | None = None,
         weights: Weights | None = None,
+        rerank: Reranker | Literal["maxsim"] | None = None,
         count_tokens: TokenCounter | None = None,
         clock: Clock | None = None,
         max_cache_bytes: int = 2**30,
@@ -87,6 +94,7 @@ class HybridMemory:
         given = {"_llm": llm, "_splitter": splitter, "_readers": readers}
         self.__dict__.update({name: part for name, part in given.items() if part is not None})
         self._weights = weights or Weights()
+        self._reranker = self._maxsim() if rerank == "maxsim" else rerank
         self._count_tokens = count_tokens or _bundled_token_counter
         self._clock = clock or _utc_now
         self._space_is_set = False
@@ -105,7 +113,8 @@ class HybridMemory:
         )
         if (space := store.space()) is not None:
             self._check_space(*space)
-            self._space_is_set = True
+            self._space_is_set = store.rules() is not None
+        upkeep.look_over(store)
 
     @classmethod
     def open(
@@ -143,11 +152,12 @@ class HybridMemory:
         namespace: Sequence[str] | None = None,
         session_id: str | None = None,
         read: Iterable[Sequence[str]] = (),
+        sources: Iterable[Source] = (),
     ) -> Scope:
         """Return a handle on one namespace, the only way to read or write anything.
 
         `user_id="ana"` is short for `namespace=("ana",)`. `read` names further namespaces that
-        may be searched and never written.
+        may be searched and never written, `sources` outside retrievers that are asked beside them.
 
         Raises:
             InvalidInputError: neither or both of `user_id` and `namespace`.
@@ -161,7 +171,122 @@ class HybridMemory:
         others = dict.fromkeys(limits.namespace(other) for other in read)
         others.pop(own, None)
         session = limits.optional_label(session_id, "session_id")
-        return Scope(self, own, tuple(others), session)
+        return Scope(self, own, tuple(others), session, checked(sources))
+
+    def export(
+        self,
+        path: transfer.Target,
+        *,
+        namespaces: Iterable[Sequence[str]] | None = None,
+        vectors: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write these namespaces (all, if None) as JSON Lines; return the number of records.
+
+        A path gets a new file (mode 0600), in place of an old one once all is written; an open
+        file is written to. With `vectors` an import into a memory with the same embedder need not
+        encode anything. What is written meanwhile may be in it or not.
+
+        Raises:
+            TransferError: the path cannot be written.
+            StoreCorruptError: a record is damaged; nothing is left out in silence.
+        """
+        wanted = None if namespaces is None else [limits.namespace(one) for one in namespaces]
+        return transfer.save(
+            self._store, path, namespaces=wanted, vectors=vectors, on_progress=on_progress
+        )
+
+    def import_(
+        self,
+        path: transfer.Origin,
+        *,
+        namespace: Sequence[str] | None = None,
+        on_conflict: OnConflict = "error",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Imported:
+        """Store an export as it was, or what an importer of `backends` yields; return the counts.
+
+        Everything goes where it came from or, if one is given, into one `namespace`. What is there
+        already is left as it is, so a repeated import changes nothing; where an id has other
+        content, that is an error, or the record is kept ("skip") or replaced ("replace"). Records
+        are stored in batches of 500: of a batch that is refused nothing is, and with the fault
+        mended the import can be repeated.
+
+        Raises:
+            TransferError: the file cannot be read, or a line of it is malformed.
+            ConflictError: an id or a key of a profile is there with other content.
+        """
+        return transfer.load(
+            path,
+            store=self._store,
+            embedder=self._embedder,
+            claim=self._claim_space,
+            now=limits.when(self._clock(), "now"),
+            namespace=None if namespace is None else limits.namespace(namespace),
+            on_conflict=on_conflict,
+            on_progress=on_progress,
+        )
+
+    def backup(
+        self, path: Path | str, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Copy the store, as of one moment, into a new directory that `open` can open.
+
+        Others may write meanwhile. The copy appears whole or not at all. Vectors that a document
+        store such as Chroma keeps are derived from the records and not part of it: the copy has
+        them made again.
+
+        Raises:
+            StorePathError: the directory is not empty, or cannot be made.
+        """
+        self._store.backup(Path(path), on_progress=on_progress)
+
+    def check(
+        self,
+        *,
+        quick: bool = False,
+        vectors: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> upkeep.Report:
+        """Look for damage and return what was found, as values without any text.
+
+        Looked at are the database, each record and each value of a profile, what they are found
+        by, the copies in RAM, and the document store, which is brought up to date first.
+        `quick` looks at the structure of the database, the last 1,000 records of each namespace
+        and the size of the document store. `vectors` encodes all texts again and compares: as slow
+        as adding them was. `on_progress(done, total)` is called as records are looked at. Others
+        may read and write meanwhile.
+        """
+        return upkeep.check(
+            self._store,
+            embedder=self._embedder,
+            cache=self._cache,
+            documents=self._documents,
+            quick=quick,
+            vectors=vectors,
+            on_progress=on_progress,
+        )
+
+    def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> upkeep.Report:
+        """Make anew what is derived, move damaged records into quarantine, and report on it.
+
+        Needed after an update that says so, or when `check` finds something. Texts are encoded
+        again only where their vector is damaged or was made of another text. Quarantine is a table
+        that nothing reads; what is deleted by its id is deleted there too. A repair that was
+        killed can be repeated, one that is repeated changes nothing, and others may read and write
+        meanwhile.
+
+        Raises:
+            SchemaVersionError: the store was written by a newer version of this library.
+        """
+        return upkeep.repair(
+            self._store,
+            embedder=self._embedder,
+            cache=self._cache,
+            documents=self._documents,
+            now=limits.when(self._clock(), "now"),
+            on_progress=on_progress,
+        )
 
     def close(self) -> None:
         """Release files and connections. A second call does nothing."""
@@ -194,13 +319,25 @@ class HybridMemory:
     ) -> list[Record]:
         """Encode, then commit: no writer waits for an encoder."""
         drafts = indexing.drafts(records, self._embedder, at_given=at_given)
-        if drafts and not self._space_is_set:
+        if drafts:
+            self._claim_space()
+        return self._store.insert(namespace, drafts)
+
+    def _claim_space(self) -> None:
+        if not self._space_is_set:
+            if self._store.rules() is None:
+                self._store.set_rules(indexing.RULES)
             self._check_space(*self._store.set_space(self._embedder.name, self._embedder.dim))
             self._space_is_set = True
-        return self._store.insert(namespace, drafts)
 
     def _encode(self, query: str) -> Vector:
         return limits.unit_vector(self._embedder.embed_query(query), dim=self._embedder.dim)
+
+    def _maxsim(self) -> Reranker:
+        from hybrid_memory.backends.onnx import MaxSim, MiniLMEmbedder
+
+        mine = self._embedder if isinstance(self._embedder, MiniLMEmbedder) else None
+        return MaxSim(mine)  # on the same session, where there is one
 
     @cached_property
     def _llm(self) -> ChatModel:

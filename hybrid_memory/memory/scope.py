@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from hybrid_memory import documents, indexing, limits, records, turns
-from hybrid_memory.analyze import analyze
+from hybrid_memory import documents, indexing, limits, records, transfer, turns
 from hybrid_memory.errors import InvalidInputError, NotFoundError
-from hybrid_memory.filters import compile_where
-from hybrid_memory.gather import WIDTH, gather
 from hybrid_memory.memory.profile import Profile
-from hybrid_memory.merge import Ranked, merge
-from hybrid_memory.partition import View
+from hybrid_memory.memory.recall import Asked, Recall
+from hybrid_memory.merge import Cut
+from hybrid_memory.outside import Source
 from hybrid_memory.prompt import Context, closed, pack
-from hybrid_memory.protocols import Vector
-from hybrid_memory.score import score
+from hybrid_memory.protocols import OnConflict
 from hybrid_memory.types import (
+    Budget,
     Gate,
     Hit,
+    Imported,
     Kind,
     Message,
     Namespace,
-    Query,
     Record,
     Stats,
     Usage,
     Where,
+    Why,
 )
 
 if TYPE_CHECKING:
@@ -61,12 +60,14 @@ class Scope:
         namespace: Namespace,
         read: tuple[Namespace, ...],
         session_id: str | None,
+        sources: tuple[Source, ...],
     ) -> None:
         self._memory = memory
         self._store = memory._store
         self.namespace = namespace
         self.read = read
         self.session_id = session_id
+        self._recall = Recall(memory, (namespace, *read), session_id, sources)
         self.profile: MutableMapping[str, Any] = Profile(self._store, namespace)
 
     def __repr__(self) -> str:
@@ -225,7 +226,8 @@ class Scope:
         """Remember documents as chunks: texts, and paths of files and folders (.txt .md .pdf).
 
         A text needs a `source`; a path has its name. `record.data` tells a chunk's place: its
-        number, `start` and `end` in characters, the page, and the file. Learning a file again
+        number, `start` and `end` in characters, the page, the file, the `title` of the document
+        and the `headings` over the chunk; it is found by these two as well. Learning a file again
         replaces what it said before. `on_progress(done, total)` is called as chunks are stored.
 
         Raises:
@@ -359,6 +361,38 @@ class Scope:
         """Return what the scope's own namespace holds."""
         return self._store.stats(self.namespace)
 
+    # -- out and in --------------------------------------------------------------------------
+
+    def export(
+        self,
+        path: transfer.Target,
+        *,
+        vectors: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write the records and the profile of the scope's own namespace as JSON Lines.
+
+        See `HybridMemory.export`.
+        """
+        return self._memory.export(
+            path, namespaces=[self.namespace], vectors=vectors, on_progress=on_progress
+        )
+
+    def import_(
+        self,
+        path: transfer.Origin,
+        *,
+        on_conflict: OnConflict = "error",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Imported:
+        """Store an export in the scope's own namespace, whatever namespaces the file names.
+
+        See `HybridMemory.import_`.
+        """
+        return self._memory.import_(
+            path, namespace=self.namespace, on_conflict=on_conflict, on_progress=on_progress
+        )
+
     # -- the read path: query -> analyze -> gather -> score -> merge -> prompt ---------------
 
     def search(
@@ -370,76 +404,66 @@ class Scope:
         where: Where | None = None,
         now: datetime | None = None,
         min_score: float = 0.0,
+        min_share: float = 0.0,
         mmr_lambda: float | None = None,
+        max_per_source: int | None = None,
     ) -> list[Hit]:
         """Return the best k records for a question, of the scope and what it may read.
 
         `where` filters before anything is ranked (see `filters.py`): k hits come back whenever
-        k records match. `mmr_lambda` in [0, 1] trades relevance (1) for variety.
+        k records match. `min_score` bounds the score from below, `min_share` its share of the
+        best hit's. `mmr_lambda` in [0, 1] trades relevance (1) for variety. At most
+        `max_per_source` come from one document, tool or outside retriever.
 
         Raises:
             FilterError: a malformed `where`.
             InvalidInputError: k not in 1 to 200, an unknown kind, or a kind that is not ranked.
         """
-        limits.text(query, "query")
-        limits.whole(k, "k", low=1, high=limits.MAX_K)
-        limits.fraction(min_score, "min_score")
-        if mmr_lambda is not None:
-            limits.fraction(mmr_lambda, "mmr_lambda")
-        wanted = limits.kinds(kinds)
-        if wanted is not None and "instruction" in wanted:
-            raise InvalidInputError("instructions are not ranked; use scope.instructions()")
-        predicate = compile_where(where)
-        asked = self._memory._clock() if now is None else now
-        limits.when(asked, "now")  # its zone says when a day begins
-        vector: Vector | None = None
-        width: int | None = max(WIDTH, 2 * k)
-        for last_try in (False, False, True):
-            views = self._views(wanted)
-            if not views:
-                return []
-            question = _analyzed(query, asked, views)
-            if vector is None:
-                vector = self._memory._encode(question.dense_text)
-            pools = [
-                gather(
-                    question,
-                    vector,
-                    view,
-                    kinds=wanted,
-                    where=predicate,
-                    session_id=self.session_id,
-                    width=width,
+        cut = Cut(k, min_score, min_share, mmr_lambda, max_per_source)
+        return list(self._recall.ask(self._asked(query, now, kinds, where), cut).hits)
+
+    def why(
+        self,
+        query: str,
+        id: str,
+        *,
+        k: int = 10,
+        kinds: Iterable[Kind] | Kind | None = None,
+        where: Where | None = None,
+        now: datetime | None = None,
+        min_score: float = 0.0,
+        min_share: float = 0.0,
+        mmr_lambda: float | None = None,
+        max_per_source: int | None = None,
+        max_tokens: int = 1000,
+    ) -> Why:
+        """Explain why `search` finds a record, or why it does not, and so for `context`.
+
+        The bounds are those of the search that is asked about.
+
+        Raises:
+            NotFoundError: no such record in the scope or in what it may read.
+        """
+        cut = Cut(k, min_score, min_share, mmr_lambda, max_per_source)
+        asked = self._asked(query, now, kinds, where)
+        for namespace in (self.namespace, *self.read):
+            for record in self._store.get(namespace, [limits.label(id, "id")]):
+                why = self._recall.why(record, asked, cut)
+                context = self.context(
+                    query, max_tokens=max_tokens, kinds=kinds, where=where, now=asked.now
                 )
-                for view in views
-            ]
-            ranked = merge(
-                [(pool, score(question, pool)) for pool in pools],
-                weights=self._memory._weights,
-                k=k,
-                version=question.version,
-                min_score=min_score,
-                mmr_lambda=mmr_lambda,
-            )
-            if len(ranked) < k and width is not None and any(pool.is_part for pool in pools):
-                width = None  # the nearest were copies of one another: compare all
-                continue
-            found = self._fetch(ranked)
-            # A record deleted since the views were taken is gone from the next ones.
-            if len(found) == len(ranked) or last_try:
-                break
-        there = [one for one in ranked if (one.namespace, one.key) in found]
-        return [
-            Hit(
-                record=found[one.namespace, one.key],
-                score=one.score,
-                rank=rank,
-                signals=one.signals,
-                duplicates=one.duplicates,
-                relevance=one.relevance,
-            )
-            for rank, one in enumerate(there, 1)
-        ]
+                return replace(why, prompt=context.without(record))
+        raise NotFoundError(f"no record {id!r} in this scope")
+
+    def _asked(
+        self,
+        query: str,
+        now: datetime | None,
+        kinds: Iterable[Kind] | Kind | None,
+        where: Where | None,
+    ) -> Asked:
+        moment = self._memory._clock() if now is None else now
+        return Asked.of(query, now=moment, kinds=kinds, where=where)
 
     def context(
         self,
@@ -450,29 +474,38 @@ class Scope:
         gate: Gate | None = None,
         kinds: Iterable[Kind] | Kind | None = None,
         where: Where | None = None,
+        budget: Budget | None = None,
     ) -> Context:
         """Return what to put into the prompt for a question, within a budget of tokens.
 
-        Instructions in force, the profile, the newest turns of the session, and the best hits.
-        With a gate that does not allow memory nothing is read and the context is empty.
+        Instructions in force, the profile, the newest turns of the session, and the best hits,
+        questions among them with what a person said next. `budget` bounds the share of each;
+        `Context.dropped` and `left_out` tell what had to go. With a gate that does not allow
+        memory nothing is read and the context is empty.
         """
-        limits.text(query, "query")
         limits.whole(max_tokens, "max_tokens", low=1)
+        asked = self._asked(query, now, kinds, where)
         gate = gate or Gate()
         if not gate.memory_allowed:
             return closed(query, gate)
+        weights = self._memory._weights
         # A line is at least ten tokens, so no more hits than this can fit.
         k = min(limits.MAX_K, max(10, max_tokens // 10))
+        recalled = self._recall.ask(asked, Cut(k, min_share=weights.min_share))
         return pack(
             query,
-            hits=self.search(query, k=k, kinds=kinds, where=where, now=now),
+            hits=recalled.hits,
             instructions=self.instructions(now=now),
             profile=dict(self.profile),
             session=self.messages(last=SESSION_TURNS, now=now) if self.session_id else (),
             gate=gate,
             max_tokens=max_tokens,
-            threshold=self._memory._weights.threshold,
+            threshold=weights.threshold,
+            abstain=weights.abstain,
             count_tokens=self._memory._count_tokens,
+            budget=budget,
+            confidence=recalled.confidence,
+            problems=recalled.problems,
         )
 
     def ask(
@@ -482,6 +515,7 @@ class Scope:
         max_tokens: int = 1000,
         now: datetime | None = None,
         gate: Gate | None = None,
+        budget: Budget | None = None,
         on_token: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer a question with a chat model and the memory, and remember both turns.
@@ -493,7 +527,7 @@ class Scope:
             ChatModelNotConfiguredError: no model was given and the environment names none.
             ChatModelUnavailableError: the model did not answer.
         """
-        context = self.context(question, max_tokens=max_tokens, now=now, gate=gate)
+        context = self.context(question, max_tokens=max_tokens, now=now, gate=gate, budget=budget)
         self.add(question, at=now)
         reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
         if reply.text.strip("\0 \n\t"):
@@ -505,37 +539,8 @@ class Scope:
             )
         return Answer(reply.text, context, reply.usage)
 
-    def _views(self, kinds: frozenset[Kind] | None) -> list[View]:
-        views = []
-        for namespace in (self.namespace, *self.read):
-            memories, papers = self._memory._cache.views(namespace)
-            if kinds is None or kinds - {"document"}:
-                views.append(memories)
-            if kinds is None or "document" in kinds:
-                views.append(papers)
-        return [view for view in views if view.alive.any()]
-
-    def _fetch(self, ranked: Sequence[Ranked]) -> dict[tuple[Namespace, int], Record]:
-        keys: dict[Namespace, list[int]] = {}
-        for one in ranked:
-            keys.setdefault(one.namespace, []).append(one.key)
-        return {
-            (namespace, key): record
-            for namespace, wanted in keys.items()
-            for key, record in self._store.fetch(namespace, wanted).items()
-        }
-
     def _now(self, now: datetime | None = None) -> datetime:
         return limits.when(self._memory._clock() if now is None else now, "now")
-
-
-def _analyzed(query: str, now: datetime, views: Sequence[View]) -> Query:
-    speakers = frozenset().union(*(view.speakers for view in views))
-    span = (
-        limits.from_microseconds(min(view.span[0] for view in views)),
-        limits.from_microseconds(max(view.span[1] for view in views)),
-    )
-    return analyze(query, now=now, speakers=speakers, span=span)
 
 
 def _priority(instruction: Record) -> int:
