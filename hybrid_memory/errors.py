@@ -44,6 +44,13 @@ class DocumentError(InvalidInputError):
     """A document that cannot be read or has no text."""
 
 
+class TransferError(InvalidInputError):
+    """A file of an export or import that cannot be read or written, or is not as expected.
+
+    The message names the line, row or item, and what it lacks.
+    """
+
+
 class SourceError(InvalidInputError):
     """A source that may not write what it tried to write."""
 

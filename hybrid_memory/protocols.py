@@ -10,12 +10,23 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_memory.types import Completion, Kind, Message, Namespace, Record, Stats
+from hybrid_memory.types import (
+    NOTHING,
+    Completion,
+    Found,
+    Hit,
+    Imported,
+    Kind,
+    Message,
+    Namespace,
+    Record,
+    Stats,
+)
 
 Vector: TypeAlias = NDArray[np.float32]  # (dim,)
 Vectors: TypeAlias = NDArray[np.float32]  # (n, dim)
@@ -73,6 +84,16 @@ class VectorIndex(Protocol):
 IndexFactory: TypeAlias = Callable[[int], VectorIndex]  # dim -> an empty index
 
 
+class Reranker(Protocol):
+    """Looks a second time at the best candidates: how well does each text answer the question?
+
+    Thread-safe.
+    """
+
+    def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (len(texts),) values in [0, 1], higher is better, whatever the order of texts."""
+
+
 class DocumentStore(Protocol):
     """Keeps the vectors of documents outside of the process, one collection a namespace.
 
@@ -99,11 +120,27 @@ class DocumentStore(Protocol):
     def cosines(self, namespace: Namespace, vector: Vector, keys: Keys) -> NDArray[np.float32]:
         """Return the (len(keys),) cosines of given keys; 0 for unknown ones."""
 
+    def count(self, namespace: Namespace) -> int:
+        """Return how many vectors a namespace has."""
+
     def drop(self, namespace: Namespace) -> None:
         """Remove all of a namespace; its position is 0 again."""
 
     def close(self) -> None:
         """Release what is held."""
+
+
+class Retriever(Protocol):
+    """Finds texts for a question somewhere else: any object with `search(query, k)`.
+
+    Another `Scope` is one as it is. Thread-safe: it is called from several threads at once.
+    """
+
+    def search(self, query: str, /, *, k: int) -> Sequence[Found | Hit | str | tuple[str, float]]:
+        """Return up to k texts, best first: bare, with a score, as `Found`, or as hits of ours.
+
+        What it raises is never seen by who asked: its texts are missing, and a note says so.
+        """
 
 
 class DocumentSplitter(Protocol):
@@ -203,11 +240,40 @@ class Changes:
     removed: Sequence[int] = ()
 
 
+class Stored(NamedTuple):
+    """A record as it is stored, and what it is found by, for upkeep.
+
+    `record` is None where the row is damaged; then `id` is None too if it cannot be trusted.
+    `change` is the number of its last change. `vector_is_intact` tells whether the vector is the
+    one that was written, None where nobody knows.
+    """
+
+    key: int
+    change: int
+    id: str | None
+    record: Record | None
+    vector: bytes | None
+    terms: bytes
+    digest: int
+    traits: Traits
+    vector_is_intact: bool | None = True
+
+
+# How closely a store looks at itself: within some 30 ms, at its structure, at all there is.
+Depth: TypeAlias = Literal["glance", "quick", "full"]
+
+
+# What to do with an id, or a key of a profile, that is there with other content.
+OnConflict: TypeAlias = Literal["error", "skip", "replace"]
+
+
 class RecordStore(Protocol):
     """The one truth: records, profiles and the sequence of what happened to each namespace.
 
     Thread-safe; several processes may share a store. A write is durable when it returns and is
     one transaction: all of it or nothing. Every change of a namespace raises its position.
+
+    A damaged record is never returned: `fetch` and `newest` go on without it and log its id once.
     """
 
     @property
@@ -237,11 +303,32 @@ class RecordStore(Protocol):
             ConflictError: it is at another version than expected.
         """
 
+    def restore(
+        self,
+        namespace: Namespace,
+        drafts: Sequence[Draft],
+        *,
+        profile: Mapping[str, Any] = NOTHING,
+        on_conflict: OnConflict = "error",
+    ) -> Imported:
+        """Store records as they are, version and all, and keys of the profile; return the counts.
+
+        A record that is there and equal in every field is left as it is. One that is replaced
+        keeps its place in the order of the records.
+
+        Raises:
+            ConflictError: an id or key is there with other content; nothing is stored.
+        """
+
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """Delete what is there and return how many records that was."""
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
-        """Return the records that are there, in the order of the ids."""
+        """Return the records that are there, in the order of the ids.
+
+        Raises:
+            StoreCorruptError: one of them is damaged.
+        """
 
     def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:
         """Return the records of these keys that are there."""
@@ -282,6 +369,72 @@ class RecordStore(Protocol):
 
     def set_space(self, name: str, dim: int) -> tuple[str, int]:
         """Declare the vector space unless there is one, and return the one in force."""
+
+    # -- upkeep ----------------------------------------------------------------------------
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it looks, on opening, as if the last one to use the store did not close it."""
+
+    def rules(self) -> int | None:
+        """Return the version of the rules by which records are found; None for a new store."""
+
+    def set_rules(self, version: int) -> None:
+        """Declare the version of the rules by which records are found."""
+
+    def namespaces(self) -> dict[Namespace, int]:
+        """Return the namespaces with their number of records, in the order they came."""
+
+    def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        """Return the first records whose keys are above `after`, by key, damaged ones too."""
+
+    def recent(self, namespace: Namespace, *, limit: int) -> list[Stored]:
+        """Return the records that were changed last, latest first, damaged ones too."""
+
+    def refresh(self, namespace: Namespace, rows: Sequence[tuple[Stored, Draft]]) -> int:
+        """Replace what records are found by, where nobody has changed them since they were read.
+
+        The records stay as they are. Returns how many were refreshed.
+        """
+
+    def damaged_profile(self, namespace: Namespace) -> list[str]:
+        """Return the keys of the profile whose values are damaged."""
+
+    def quarantine(
+        self,
+        namespace: Namespace,
+        *,
+        keys: Sequence[int] = (),
+        profile_keys: Sequence[str] = (),
+        at: datetime,
+    ) -> int:
+        """Move the damaged ones of these where nothing reads them; return how many were moved.
+
+        What is deleted by its id later is deleted there as well.
+        """
+
+    def quarantined(self) -> int:
+        """Return how many rows are in quarantine."""
+
+    def integrity(self, depth: Depth) -> list[str]:
+        """Return what is wrong with the store as a whole, a sentence each, without any text."""
+
+    def lost(self) -> list[tuple[Namespace, str]]:
+        """Return the namespaces and ids of records that there are traces of, and nothing else."""
+
+    def mend(self, *, at: datetime) -> None:
+        """Rebuild what the store derives for itself, such as its indexes."""
+
+    def backup(
+        self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Write a copy of the store as of one moment, while others may write.
+
+        It appears whole or not at all, and has an `id` of its own.
+
+        Raises:
+            StorePathError: the directory is not empty, or cannot be made.
+        """
 
     def close(self) -> None:
         """Release what is held. A second call does nothing."""

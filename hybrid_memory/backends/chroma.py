@@ -21,9 +21,10 @@ from hybrid_memory.errors import (
     MissingExtraError,
     StoreError,
     StorePathError,
+    TransferError,
     VectorError,
 )
-from hybrid_memory.limits import to_json
+from hybrid_memory.limits import MAX_LABEL_CHARS, MAX_TEXT_BYTES, to_json
 from hybrid_memory.protocols import Keys, Vector
 from hybrid_memory.types import Namespace
 
@@ -58,11 +59,7 @@ class ChromaDocumentStore:
             raise InvalidInputError(
                 f"prefix must be 1 to 64 letters, digits, '_' and '-', not {prefix!r}"
             )
-        if find_spec("chromadb") is None:
-            raise MissingExtraError(
-                'ChromaDocumentStore needs chromadb: pip install ".[chroma]" '
-                "in a checkout of hybrid-rag-memory"
-            )
+        _require("ChromaDocumentStore")
         self._prefix = prefix
         self._owned = client is None
         self._client: Any = _open(Path(path)) if path is not None else client
@@ -143,6 +140,12 @@ class ChromaDocumentStore:
                         cosines |= zip(map(int, found["ids"]), products.tolist(), strict=True)
         return np.array([cosines.get(int(key), 0.0) for key in keys], dtype=np.float32)
 
+    def count(self, namespace: Namespace) -> int:
+        """Return how many vectors a namespace has."""
+        with self._faults():
+            collection = self._find(namespace)
+            return 0 if collection is None else int(collection.count())
+
     def drop(self, namespace: Namespace) -> None:
         """Remove all of a namespace; its position is 0 again."""
         with self._faults():
@@ -205,6 +208,94 @@ class ChromaDocumentStore:
                 f"Chroma at {self._where} failed or cannot be reached ({type(error).__name__}); "
                 "check that it runs and has space left"
             ) from error
+
+
+def items(
+    path: Path | str | None = None,
+    *,
+    client: ClientAPI | None = None,
+    collection: str | None = None,
+) -> Iterator[tuple[Namespace | None, dict[str, Any]]]:
+    """Yield the documents of a Chroma collection as items of `add_many`, of no namespace.
+
+    `collection` may be left out where there is one only. The id is kept, and the metadata; a
+    `source` in it becomes the source, else the name of the collection is. A text above the bound
+    of a record is cut. Vectors are of another space and are not read.
+
+    Raises:
+        MissingExtraError: chromadb is not installed.
+        TransferError: no such database or collection, or one without texts.
+    """
+    if (path is None) == (client is None):
+        raise InvalidInputError("chroma.items takes either a path or a client=")
+    _require("an import from Chroma")
+    if path is not None and not (Path(path) / "chroma.sqlite3").is_file():
+        raise TransferError(f"there is no Chroma database at {path}")
+    opened: Any = _open(Path(path)) if path is not None else client
+    try:
+        found = _collection(opened, collection)
+        for start in range(0, found.count(), _PAGE):
+            page = found.get(limit=_PAGE, offset=start, include=["documents", "metadatas"])
+            texts = page["documents"] or [None] * len(page["ids"])
+            notes = page["metadatas"] or [None] * len(page["ids"])
+            for id_, text, metadata in zip(page["ids"], texts, notes, strict=True):
+                if not text or not text.strip():
+                    raise TransferError(
+                        f"collection {found.name!r} has no text for the id {id_!r}, only a vector"
+                    )
+                for item in _items(id_, text, dict(metadata or {}), found.name):
+                    yield None, item
+    finally:
+        if path is not None and hasattr(opened, "close"):
+            opened.close()
+
+
+_PAGE = 500
+
+
+def _collection(client: Any, name: str | None) -> Any:
+    names = sorted(one.name for one in client.list_collections())
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        wanted = "name one" if name is None else f"none is {name!r}"
+        raise TransferError(f"Chroma has the collections {', '.join(names) or '(none)'}; {wanted}")
+    # None, because Chroma's default embedding function downloads a model.
+    return client.get_collection(name, embedding_function=None)
+
+
+def _items(
+    id_: str, text: str, metadata: dict[str, Any], collection: str
+) -> Iterator[dict[str, Any]]:
+    named = metadata.get("source")
+    source = named if isinstance(named, str) and 0 < len(named) <= MAX_LABEL_CHARS else collection
+    for number, part in enumerate(_parts(text), 1):
+        yield {
+            "id": id_ if number == 1 else f"{id_}#{number}",
+            "text": part,
+            "kind": "document",
+            "source": source,
+            "metadata": metadata,
+        }
+
+
+def _parts(text: str) -> Iterator[str]:
+    while len(text.encode()) > MAX_TEXT_BYTES:
+        size = MAX_TEXT_BYTES // 4  # the most bytes that a character has
+        ends = (text.rfind("\n", 1, size), text.rfind(" ", 1, size), size)
+        cut = next(end for end in ends if end > 0)
+        if text[:cut].strip():
+            yield text[:cut]
+        text = text[cut:]
+    if text.strip():
+        yield text
+
+
+def _require(what: str) -> None:
+    if find_spec("chromadb") is None:
+        raise MissingExtraError(
+            f'{what} needs chromadb: pip install ".[chroma]" in a checkout of hybrid-rag-memory'
+        )
 
 
 def _open(path: Path) -> ClientAPI:

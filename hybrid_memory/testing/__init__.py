@@ -24,6 +24,8 @@ from hybrid_memory.testing.fakes import (
     MemoryDocumentStore,
     ScriptedChat,
     TextReader,
+    WordOverlapReranker,
+    WordRetriever,
 )
 from hybrid_memory.testing.memory_store import MemoryRecordStore
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from hybrid_memory.testing.embedders import EmbedderSuite
     from hybrid_memory.testing.readers import DocumentReaderSuite
     from hybrid_memory.testing.record_stores import DurableRecordStoreSuite, RecordStoreSuite
+    from hybrid_memory.testing.rerankers import RerankerSuite
+    from hybrid_memory.testing.retrievers import RetrieverSuite
     from hybrid_memory.testing.splitters import DocumentSplitterSuite
     from hybrid_memory.testing.vector_indexes import VectorIndexSuite
 
@@ -44,6 +48,8 @@ _SUITES = {
     "DurableRecordStoreSuite": "record_stores",
     "EmbedderSuite": "embedders",
     "RecordStoreSuite": "record_stores",
+    "RerankerSuite": "rerankers",
+    "RetrieverSuite": "retrievers",
     "VectorIndexSuite": "vector_indexes",
 }
 
@@ -61,9 +67,13 @@ __all__ = [
     "MemoryDocumentStore",
     "MemoryRecordStore",
     "RecordStoreSuite",
+    "RerankerSuite",
+    "RetrieverSuite",
     "ScriptedChat",
     "TextReader",
     "VectorIndexSuite",
+    "WordOverlapReranker",
+    "WordRetriever",
 ]
 
 

@@ -78,6 +78,16 @@ class DocumentStoreSuite:
 
         assert sum(hits) / 200 >= self.recall
 
+    def test_vectors_are_counted(self, store: DocumentStore) -> None:
+        assert store.count(ANA) == 0
+        _fill(store, ANA, _keys(1, 2, 3), _units(3))
+        _fill(store, ("bob",), _keys(1), _units(1))
+        store.apply(ANA, keys=NONE, vectors=NO_VECTORS, removed=_keys(2), position=2)
+
+        assert store.count(ANA) == 2
+        store.drop(ANA)
+        assert store.count(ANA) == 0
+
     def test_asking_for_more_than_there_is_gives_all(self, store: DocumentStore) -> None:
         _fill(store, ANA, _keys(1, 2, 3), _units(3))
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from hybrid_memory.errors import DimensionMismatchError, DocumentError, VectorError
 from hybrid_memory.protocols import Keys, Vector, Vectors
-from hybrid_memory.types import Completion, Message, Namespace, Usage
+from hybrid_memory.types import Completion, Found, Message, Namespace, Usage
 
 
 class HashEmbedder:
@@ -59,6 +60,20 @@ def _slot(word: str, dim: int) -> tuple[int, int]:
     digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()
     number = int.from_bytes(digest)
     return (number >> 1) % dim, 1 if number & 1 else -1
+
+
+class WordOverlapReranker:
+    """A Reranker by words: the share of the question's words that the text has too."""
+
+    def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (len(texts),) values in [0, 1], higher is better, whatever the order of texts."""
+        asked = _words(query)
+        shares = [len(asked & _words(text)) / max(len(asked), 1) for text in texts]
+        return np.array(shares, dtype=np.float32)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 class ScriptedChat:
@@ -163,6 +178,11 @@ class MemoryDocumentStore:
                 dtype=np.float32,
             )
 
+    def count(self, namespace: Namespace) -> int:
+        """Return how many vectors a namespace has."""
+        with self._lock:
+            return len(self._vectors.get(namespace, {}))
+
     def drop(self, namespace: Namespace) -> None:
         """Remove all of a namespace; its position is 0 again."""
         with self._lock:
@@ -205,6 +225,23 @@ class TextReader:
         except UnicodeDecodeError as error:
             # Not chained: that error holds the bytes of the file.
             raise DocumentError(f"{path} is not UTF-8 at byte {error.start}") from None
+
+
+class WordRetriever:
+    """A Retriever over texts; its score is the share of the question's words that a text has."""
+
+    def __init__(self, texts: Sequence[str | Found]) -> None:
+        self._texts = [Found(text) if isinstance(text, str) else text for text in texts]
+
+    def search(self, query: str, *, k: int) -> list[Found]:
+        """Return the up to k texts that share words with the question, best first."""
+        asked = set(re.findall(r"\w+", query.lower()))
+        found = []
+        for text in self._texts:
+            shared = asked & set(re.findall(r"\w+", text.text.lower()))
+            if shared:
+                found.append(replace(text, score=len(shared) / len(asked)))
+        return sorted(found, key=lambda one: -(one.score or 0))[: max(k, 0)]
 
 
 class ManualClock:

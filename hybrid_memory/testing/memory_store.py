@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from hybrid_memory.errors import ConflictError, NotFoundError
+from hybrid_memory import restoring
+from hybrid_memory.errors import ConflictError, NotFoundError, StoreCorruptError, StoreError
 from hybrid_memory.limits import microseconds, to_json
-from hybrid_memory.protocols import Changes, Draft, IndexRow
-from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
+from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
+from hybrid_memory.types import KINDS, NOTHING, Imported, Kind, Namespace, Record, Stats
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -21,6 +26,7 @@ class _Kept:
     key: int
     change: int
     draft: Draft
+    is_damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -32,14 +38,30 @@ class _Shelf:
     kept: dict[str, _Kept] = field(default_factory=dict)
     removed: list[tuple[int, int]] = field(default_factory=list)  # (change, key)
     profile: dict[str, Any] = field(default_factory=dict)
+    damaged_keys: set[str] = field(default_factory=set)  # of the profile
+    quarantine: list[tuple[str, str]] = field(default_factory=list)  # ("record" or "profile", id)
+
+    @property
+    def is_used(self) -> bool:
+        return self.counter > 0 or bool(self.profile or self.quarantine)
+
+    def remove(self, key: int) -> None:
+        self.counter += 1
+        self.removed.append((self.counter, key))
 
 
 class MemoryRecordStore:
-    """A RecordStore in dictionaries; changes come in slices of `slice_size` rows."""
+    """A RecordStore in dictionaries; changes come in slices of `slice_size` rows.
 
-    def __init__(self, *, slice_size: int = 1000) -> None:
+    `damage` does to a record, or to a value of the profile, what a flipped bit would.
+    """
+
+    def __init__(self, *, slice_size: int = 1000, was_interrupted: bool = False) -> None:
         self.id = uuid.uuid4().hex
+        self.was_interrupted = was_interrupted
         self._slice_size = slice_size
+        self._rules: int | None = None
+        self._told: set[int] = set()
         self._shelves: dict[Namespace, _Shelf] = {}
         self._space: tuple[str, int] | None = None
         self._lock = threading.RLock()
@@ -48,6 +70,7 @@ class MemoryRecordStore:
         """See `RecordStore.insert`."""
         with self._lock:
             shelf = self._shelf(namespace)
+            _refuse_damage(shelf, [draft.record.id for draft in drafts])
             known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
             fresh: list[Draft] = []
             for draft in drafts:
@@ -62,6 +85,27 @@ class MemoryRecordStore:
                 key = shelf.number << 32 | shelf.counter
                 shelf.kept[draft.record.id] = _Kept(key, shelf.counter, draft)
             return [known[draft.record.id] for draft in drafts]
+
+    def restore(
+        self,
+        namespace: Namespace,
+        drafts: Sequence[Draft],
+        *,
+        profile: Mapping[str, Any] = NOTHING,
+        on_conflict: OnConflict = "error",
+    ) -> Imported:
+        """See `RecordStore.restore`."""
+        with self._lock:
+            shelf = self._shelf(namespace)
+            known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
+            plan = restoring.plan(known, drafts, shelf.profile, profile, on_conflict)
+            for draft in (*plan.replaced, *plan.added):
+                shelf.counter += 1
+                twin = shelf.kept.get(draft.record.id)
+                key = shelf.number << 32 | shelf.counter if twin is None else twin.key
+                shelf.kept[draft.record.id] = _Kept(key, shelf.counter, draft)
+            shelf.profile |= copy.deepcopy(plan.profile)
+            return plan.counts
 
     def update(
         self, namespace: Namespace, draft: Draft, *, expected_version: int | None = None
@@ -87,21 +131,24 @@ class MemoryRecordStore:
             shelf = self._shelf(namespace)
             gone = [shelf.kept.pop(id_) for id_ in dict.fromkeys(ids) if id_ in shelf.kept]
             for kept in gone:
-                shelf.counter += 1
-                shelf.removed.append((shelf.counter, kept.key))
+                shelf.remove(kept.key)
+            mine = {("record", id_) for id_ in ids}
+            shelf.quarantine = [one for one in shelf.quarantine if one not in mine]
             return len(gone)
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
         with self._lock:
-            kept = self._shelf(namespace).kept
-            return [kept[id_].draft.record for id_ in ids if id_ in kept]
+            shelf = self._shelf(namespace)
+            _refuse_damage(shelf, ids)
+            return [shelf.kept[id_].draft.record for id_ in ids if id_ in shelf.kept]
 
     def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:
         """See `RecordStore.fetch`."""
         with self._lock:
             held = {kept.key: kept for kept in self._shelf(namespace).kept.values()}
-            return {key: held[key].draft.record for key in keys if key in held}
+            found = self._intact(namespace, [held[key] for key in keys if key in held])
+            return {kept.key: kept.draft.record for kept in found}
 
     def newest(
         self,
@@ -117,12 +164,20 @@ class MemoryRecordStore:
             rows = sorted(self._shelf(namespace).kept.values(), key=lambda kept: -kept.key)
         records = [
             kept.draft.record
-            for kept in rows
+            for kept in self._intact(namespace, rows)
             if kept.draft.record.kind in kinds
             and session_id in (None, kept.draft.record.session_id)
             and not _expired(kept.draft.record, unexpired_at)
         ]
         yield from records[:limit]
+
+    def _intact(self, namespace: Namespace, rows: Sequence[_Kept]) -> list[_Kept]:
+        for kept in rows:
+            if kept.is_damaged and kept.key not in self._told:
+                self._told.add(kept.key)
+                id_ = kept.draft.record.id
+                _log.warning("record %r of %s is damaged and left out", id_, namespace)
+        return [kept for kept in rows if not kept.is_damaged]
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
@@ -164,12 +219,18 @@ class MemoryRecordStore:
     def profile(self, namespace: Namespace) -> dict[str, Any]:
         """See `RecordStore.profile`."""
         with self._lock:
-            return copy.deepcopy(dict(sorted(self._shelf(namespace).profile.items())))
+            shelf = self._shelf(namespace)
+            values = {
+                key: value for key, value in shelf.profile.items() if key not in shelf.damaged_keys
+            }
+            return copy.deepcopy(dict(sorted(values.items())))
 
     def set_profile(self, namespace: Namespace, values: Mapping[str, Any]) -> None:
         """See `RecordStore.set_profile`."""
         with self._lock:
-            self._shelf(namespace).profile |= copy.deepcopy(dict(values))
+            shelf = self._shelf(namespace)
+            shelf.profile |= copy.deepcopy(dict(values))
+            shelf.damaged_keys -= values.keys()
 
     def delete_profile(self, namespace: Namespace, key: str) -> bool:
         """See `RecordStore.delete_profile`."""
@@ -177,6 +238,8 @@ class MemoryRecordStore:
             profile = self._shelf(namespace).profile
             there = key in profile
             profile.pop(key, None)
+            shelf = self._shelf(namespace)
+            shelf.quarantine = [one for one in shelf.quarantine if one != ("profile", key)]
             return there
 
     def space(self) -> tuple[str, int] | None:
@@ -189,12 +252,134 @@ class MemoryRecordStore:
             self._space = self._space or (name, dim)
             return self._space
 
+    def damage(
+        self, namespace: Namespace, *, id: str | None = None, profile_key: str | None = None
+    ) -> None:
+        """Damage a record or a value of the profile."""
+        with self._lock:
+            shelf = self._shelf(namespace)
+            if id is not None:
+                shelf.kept[id].is_damaged = True
+            if profile_key is not None:
+                shelf.damaged_keys.add(profile_key)
+
+    def rules(self) -> int | None:
+        """See `RecordStore.rules`."""
+        return self._rules
+
+    def set_rules(self, version: int) -> None:
+        """See `RecordStore.set_rules`."""
+        self._rules = version
+
+    def namespaces(self) -> dict[Namespace, int]:
+        """See `RecordStore.namespaces`."""
+        with self._lock:
+            used = {name: shelf for name, shelf in self._shelves.items() if shelf.is_used}
+            return {namespace: len(shelf.kept) for namespace, shelf in used.items()}
+
+    def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        """See `RecordStore.stored`."""
+        with self._lock:
+            kept = sorted(self._shelf(namespace).kept.values(), key=_by_key)
+            return [_stored(one) for one in kept if one.key > after][:limit]
+
+    def recent(self, namespace: Namespace, *, limit: int) -> list[Stored]:
+        """See `RecordStore.recent`."""
+        with self._lock:
+            kept = sorted(self._shelf(namespace).kept.values(), key=lambda one: -one.change)
+            return [_stored(one) for one in kept[:limit]]
+
+    def refresh(self, namespace: Namespace, rows: Sequence[tuple[Stored, Draft]]) -> int:
+        """See `RecordStore.refresh`."""
+        done = 0
+        with self._lock:
+            shelf = self._shelf(namespace)
+            held = {kept.key: kept for kept in shelf.kept.values()}
+            for row, draft in rows:
+                kept = held.get(row.key)
+                if kept is not None and kept.change == row.change:
+                    shelf.counter += 1
+                    kept.change = shelf.counter
+                    kept.draft = replace(draft, record=kept.draft.record)
+                    done += 1
+        return done
+
+    def damaged_profile(self, namespace: Namespace) -> list[str]:
+        """See `RecordStore.damaged_profile`."""
+        with self._lock:
+            return sorted(self._shelf(namespace).damaged_keys)
+
+    def quarantine(
+        self,
+        namespace: Namespace,
+        *,
+        keys: Sequence[int] = (),
+        profile_keys: Sequence[str] = (),
+        at: datetime,
+    ) -> int:
+        """See `RecordStore.quarantine`."""
+        with self._lock:
+            shelf = self._shelf(namespace)
+            gone = [one for one in shelf.kept.values() if one.is_damaged and one.key in keys]
+            for kept in gone:
+                del shelf.kept[kept.draft.record.id]
+                shelf.remove(kept.key)
+                shelf.quarantine.append(("record", kept.draft.record.id))
+            values = shelf.damaged_keys & set(profile_keys)
+            shelf.damaged_keys -= values
+            for key in sorted(values):
+                del shelf.profile[key]
+                shelf.quarantine.append(("profile", key))
+            return len(gone) + len(values)
+
+    def quarantined(self) -> int:
+        """See `RecordStore.quarantined`."""
+        with self._lock:
+            return sum(len(shelf.quarantine) for shelf in self._shelves.values())
+
+    def integrity(self, depth: Depth) -> list[str]:
+        """Return nothing: there is no file to be damaged."""
+        return []
+
+    def lost(self) -> list[tuple[Namespace, str]]:
+        """Return nothing: nothing gets lost."""
+        return []
+
+    def mend(self, *, at: datetime) -> None:
+        """Do nothing: there is nothing to mend."""
+
+    def backup(
+        self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Raise StoreError: what is in RAM has no files. `export` writes it down."""
+        raise StoreError("a store in RAM cannot be backed up; export it instead")
+
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
 
     def _shelf(self, namespace: Namespace) -> _Shelf:
         with self._lock:
             return self._shelves.setdefault(namespace, _Shelf(len(self._shelves) + 1))
+
+
+def _refuse_damage(shelf: _Shelf, ids: Sequence[str]) -> None:
+    for id_ in ids:
+        if id_ in shelf.kept and shelf.kept[id_].is_damaged:
+            raise StoreCorruptError(f"record {id_!r} is damaged; memory.repair() moves it away")
+
+
+def _stored(kept: _Kept) -> Stored:
+    draft = kept.draft
+    return Stored(
+        key=kept.key,
+        change=kept.change,
+        id=draft.record.id,
+        record=None if kept.is_damaged else draft.record,
+        vector=None if draft.vector is None else draft.vector.tobytes(),
+        terms=draft.terms.tobytes(),
+        digest=draft.digest,
+        traits=draft.traits,
+    )
 
 
 def _by_key(kept: _Kept) -> int:

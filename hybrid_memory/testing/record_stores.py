@@ -9,21 +9,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 import pytest
 
-from hybrid_memory.errors import ConflictError, NotFoundError
+from hybrid_memory.errors import ConflictError, NotFoundError, StoreCorruptError, StorePathError
 from hybrid_memory.limits import microseconds
-from hybrid_memory.protocols import Draft, IndexRow, RecordStore, Traits
+from hybrid_memory.protocols import Depth, Draft, IndexRow, RecordStore, Traits
 from hybrid_memory.testing.fakes import HashEmbedder
-from hybrid_memory.types import KINDS, Kind, Namespace, Record
+from hybrid_memory.types import KINDS, Imported, Kind, Namespace, Record
 
 ANA: Namespace = ("ana",)
 BOB: Namespace = ("bob",)
 NOON = datetime(2026, 5, 2, 12, tzinfo=UTC)
 CANARY = "canary-8306"
+DEPTHS: tuple[Depth, ...] = get_args(Depth)
 OTHER_CONTENT: dict[str, Any] = {
     "text": "I drink coffee.",
     "kind": "event",
@@ -88,13 +90,27 @@ def texts(records: Sequence[Record]) -> list[str]:
     return [record.text for record in records]
 
 
+class Damage(Protocol):
+    """Does to a record, or to a value of the profile, what a flipped bit would."""
+
+    def __call__(
+        self, namespace: Namespace, *, id: str | None = None, profile_key: str | None = None
+    ) -> None:
+        """Damage one of them in the store under test."""
+
+
 class RecordStoreSuite:
-    """Override `store`, an empty one."""
+    """Override `store`, an empty one, and `damage`, without which what is of damage is skipped."""
 
     @pytest.fixture
     def store(self) -> RecordStore:
         """Return an empty record store."""
         raise NotImplementedError("override the fixture store")
+
+    @pytest.fixture
+    def damage(self, store: RecordStore) -> Damage:
+        """Return what damages a record of the store."""
+        return cast(Damage, pytest.skip("override the fixture damage"))
 
     def test_a_new_namespace_is_empty(self, store: RecordStore) -> None:
         stats = store.stats(ANA)
@@ -237,6 +253,108 @@ class RecordStoreSuite:
 
         assert CANARY not in f"{taken.value} {missing.value}"
         assert "'a'" in str(taken.value)
+
+    # -- restore ---------------------------------------------------------------------------
+
+    def test_a_record_is_restored_as_it_was(self, store: RecordStore) -> None:
+        draft = make_draft(
+            "a",
+            kind="fact",
+            version=7,
+            created_at=NOON - timedelta(days=400),
+            valid_from=NOON - timedelta(days=9),
+            valid_to=NOON,
+            superseded_by="b",
+        )
+
+        counts = store.restore(ANA, [draft], profile={"city": "Lyon"})
+
+        assert counts == Imported(added=1, profile_keys=1)
+        assert store.get(ANA, ["a"]) == [draft.record]
+        assert store.profile(ANA) == {"city": "Lyon"}
+        assert draft.vector is not None
+        (row,) = read(store, ANA)[1].values()
+        assert row.vector == draft.vector.tobytes()
+
+    def test_restoring_again_changes_nothing(self, store: RecordStore) -> None:
+        drafts = [make_draft(id_, f"text {id_}", version=3) for id_ in "ab"]
+        store.restore(ANA, drafts, profile={"city": "Lyon"})
+        position = store.position(ANA)
+
+        counts = store.restore(ANA, drafts, profile={"city": "Lyon"})
+
+        assert counts == Imported(unchanged=2)
+        assert store.position(ANA) == position
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"text": "I drink coffee."}, {"version": 2}, {"created_at": NOON - timedelta(days=1)}],
+        ids=lambda fields: str(next(iter(fields))),
+    )
+    def test_what_differs_is_a_conflict_and_nothing_is_restored(
+        self, store: RecordStore, fields: dict[str, Any]
+    ) -> None:
+        first = store.insert(ANA, [make_draft("a")])
+        position = store.position(ANA)
+        other = make_draft("a", **({"text": "I drink tea."} | fields))
+
+        with pytest.raises(ConflictError, match="'a'"):
+            store.restore(ANA, [make_draft("b"), other], profile={"city": "Lyon"})
+
+        assert store.get(ANA, ["a", "b"]) == first
+        assert store.profile(ANA) == {}
+        assert store.position(ANA) == position
+
+    def test_another_value_of_the_profile_is_a_conflict(self, store: RecordStore) -> None:
+        store.set_profile(ANA, {"city": "Lyon"})
+
+        with pytest.raises(ConflictError, match="'city'") as caught:
+            store.restore(ANA, [make_draft("a")], profile={"city": CANARY})
+
+        assert CANARY not in str(caught.value)
+        assert store.get(ANA, ["a"]) == []
+        assert store.profile(ANA) == {"city": "Lyon"}
+
+    def test_what_differs_is_kept_or_replaced_as_wished(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        store.set_profile(ANA, {"city": "Lyon"})
+        _, before = read(store, ANA)
+        position = store.position(ANA)
+        drafts = [make_draft("a", "I drink coffee.", version=9), make_draft("c")]
+        profile = {"city": "Paris", "zone": None}
+
+        kept = store.restore(ANA, drafts, profile=profile, on_conflict="skip")
+        after_skip = store.get(ANA, ["a"]), store.profile(ANA)
+        replaced = store.restore(ANA, drafts, profile=profile, on_conflict="replace")
+
+        assert kept == Imported(added=1, skipped=1, profile_keys=1)
+        assert texts(after_skip[0]) == ["I drink tea."]
+        assert after_skip[1] == {"city": "Lyon", "zone": None}
+        assert replaced == Imported(replaced=1, unchanged=1, profile_keys=1)
+        assert store.get(ANA, ["a"]) == [drafts[0].record]
+        assert store.profile(ANA) == profile
+        caught_up = read(store, ANA, position, before)
+        assert caught_up == read(store, ANA)
+        assert list(caught_up[1])[:2] == list(before)
+
+    def test_an_id_twice_in_what_is_restored_is_one_record(self, store: RecordStore) -> None:
+        drafts = [make_draft("a"), make_draft("a"), make_draft("a", "I drink coffee.")]
+
+        with pytest.raises(ConflictError):
+            store.restore(ANA, drafts)
+        counts = store.restore(ANA, drafts, on_conflict="replace")
+
+        assert counts == Imported(added=1, replaced=1, unchanged=1)
+        assert store.get(ANA, ["a"]) == [drafts[2].record]
+
+    def test_many_are_restored_at_once(self, store: RecordStore) -> None:
+        drafts = [make_draft(f"r{i}", version=2) for i in range(1200)]
+        store.insert(ANA, [make_draft(f"r{i}") for i in range(600)])
+
+        counts = store.restore(ANA, drafts, on_conflict="replace")
+
+        assert counts == Imported(added=600, replaced=600)
+        assert {row.version for row in store.get(ANA, [f"r{i}" for i in range(1200)])} == {2}
 
     # -- update and delete -----------------------------------------------------------------
 
@@ -664,6 +782,198 @@ class RecordStoreSuite:
         assert store.set_space("others", 3) == ("words", 64)
         assert store.space() == ("words", 64)
 
+    # -- upkeep ----------------------------------------------------------------------------
+
+    def test_the_rules_are_those_that_were_set_last(self, store: RecordStore) -> None:
+        assert store.rules() is None
+        store.set_rules(1)
+        assert store.rules() == 1
+        store.set_rules(2)
+        assert store.rules() == 2
+
+    def test_namespaces_come_with_their_number_of_records(self, store: RecordStore) -> None:
+        assert store.namespaces() == {}
+        store.insert(BOB, [make_draft("a", namespace=BOB)])
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.set_profile(("é",), {"city": "Lyon"})
+        store.delete(BOB, ["a"])
+        store.get(("never seen",), ["a"])
+
+        assert list(store.namespaces().items()) == [(BOB, 0), (ANA, 2), (("é",), 0)]
+
+    def test_rows_are_stored_page_by_page_with_what_they_are_found_by(
+        self, store: RecordStore
+    ) -> None:
+        drafts = [make_draft(id_, f"text {id_}") for id_ in "abcde"]
+        store.insert(BOB, [make_draft("a", namespace=BOB)])
+        records = store.insert(ANA, [*drafts, make_draft("f", vector=None)])
+
+        first = store.stored(ANA, limit=4)
+        second = store.stored(ANA, after=first[-1].key, limit=4)
+        rows = [*first, *second]
+
+        assert [row.key for row in rows] == keys_of(store, ANA)
+        assert [row.record for row in rows] == records
+        assert [row.id for row in rows] == list("abcdef")
+        for row, draft in zip(rows, drafts, strict=False):
+            assert draft.vector is not None
+            assert row.vector == draft.vector.tobytes()
+            assert row.terms == draft.terms.tobytes()
+            assert (row.digest, row.traits) == (draft.digest, draft.traits)
+            assert row.vector_is_intact
+        assert rows[-1].vector is None
+        assert store.stored(ANA, after=rows[-1].key) == []
+        assert store.stored(("carla",)) == []
+
+    def test_the_recent_rows_are_those_that_were_changed_last(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in "abcd"])
+        store.update(ANA, make_draft("b", "I drink coffee."))
+
+        assert [row.id for row in store.recent(ANA, limit=3)] == ["b", "d", "c"]
+        assert store.recent(BOB, limit=3) == []
+
+    def test_a_refresh_changes_what_a_record_is_found_by_and_not_the_record(
+        self, store: RecordStore
+    ) -> None:
+        records = store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        position, rows = read(store, ANA)
+        row, other = store.stored(ANA)
+        fresh = make_draft(
+            "a", digest=5, terms=np.array([3], np.uint32), vector=HashEmbedder(8).embed_query("x")
+        )
+        assert fresh.vector is not None
+
+        assert store.refresh(ANA, [(row, fresh)]) == 1
+
+        again = store.stored(ANA)[0]
+        assert store.get(ANA, ["a", "b"]) == records
+        assert (again.digest, again.terms) == (5, np.array([3], np.uint32).tobytes())
+        assert again.vector == fresh.vector.tobytes()
+        assert again.vector_is_intact
+        assert store.stored(ANA)[1] == other
+        assert store.position(ANA) > position
+        assert read(store, ANA, position, rows) == read(store, ANA)
+
+    def test_what_was_changed_meanwhile_is_not_refreshed(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b"), make_draft("c", "Other.")])
+        rows = store.stored(ANA)
+        store.update(ANA, make_draft("a", "I drink coffee."))
+        store.delete(ANA, ["b"])
+
+        assert store.refresh(ANA, [(row, make_draft(row.id or "")) for row in rows]) == 1
+
+        position = store.position(ANA)
+        assert texts(store.get(ANA, ["a", "b", "c"])) == ["I drink coffee.", "Other."]
+        assert store.stored(ANA)[0].digest == make_draft("a", "I drink coffee.").digest
+        assert store.refresh(ANA, [(rows[0], make_draft("a"))]) == 0
+        assert store.refresh(ANA, []) == 0
+        assert store.position(ANA) == position
+
+    def test_a_store_without_damage_has_nothing_to_say(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.delete(ANA, ["a"])
+        keys = keys_of(store, ANA)
+        store.set_profile(ANA, {"city": "Lyon"})
+        before = read(store, ANA)
+
+        for depth in DEPTHS:
+            assert store.integrity(depth) == []
+        assert store.damaged_profile(ANA) == []
+        assert store.quarantine(ANA, keys=keys, profile_keys=["city"], at=NOON) == 0
+        assert store.quarantine(BOB, keys=keys, at=NOON) == 0
+        assert store.quarantined() == 0
+        store.mend(at=NOON)
+        assert read(store, ANA) == before
+        assert store.profile(ANA) == {"city": "Lyon"}
+
+    def test_others_are_read_where_one_record_is_damaged(
+        self, store: RecordStore, damage: Damage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        drafts = [make_draft(id_, f"{CANARY} {id_}") for id_ in "abcd"]
+        store.insert(ANA, drafts)
+        keys = keys_of(store, ANA)
+        damage(ANA, id="c")
+
+        for _ in range(2):
+            assert texts(list(store.newest(ANA, kinds=KINDS, limit=2))) == [
+                f"{CANARY} d",
+                f"{CANARY} b",
+            ]
+            assert set(store.fetch(ANA, keys)) == {keys[0], keys[1], keys[3]}
+        assert len(store.get(ANA, ["a", "d"])) == 2
+        assert [row.record is None for row in store.stored(ANA)] == [False, False, True, False]
+        assert store.stored(ANA)[2].id == "c"
+        assert [row.record is None for row in store.recent(ANA, limit=2)] == [False, True]
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert "'c'" in message
+        assert CANARY not in message
+
+    def test_a_damaged_record_is_refused_by_name(self, store: RecordStore, damage: Damage) -> None:
+        store.insert(ANA, [make_draft("a", CANARY), make_draft("b")])
+        damage(ANA, id="a")
+
+        calls: list[Callable[[], object]] = [
+            lambda: store.get(ANA, ["b", "a"]),
+            lambda: store.insert(ANA, [make_draft("a", CANARY)]),
+        ]
+        for call in calls:
+            with pytest.raises(StoreCorruptError, match=r"'a'.*repair") as caught:
+                call()
+            assert CANARY not in str(caught.value)
+
+    def test_damaged_records_go_into_quarantine_and_their_ids_are_free(
+        self, store: RecordStore, damage: Damage
+    ) -> None:
+        store.insert(ANA, [make_draft(id_, f"text {id_}") for id_ in "abc"])
+        position, rows = read(store, ANA)
+        damage(ANA, id="b")
+
+        assert store.quarantine(ANA, keys=list(rows), at=NOON) == 1
+
+        assert store.quarantined() == 1
+        assert texts(store.get(ANA, ["a", "b", "c"])) == ["text a", "text c"]
+        assert texts(list(store.newest(ANA, kinds=KINDS))) == ["text c", "text a"]
+        assert len(store.stored(ANA)) == 2
+        assert store.stats(ANA).total == 2
+        assert read(store, ANA, position, rows) == read(store, ANA)
+        assert len(read(store, ANA)[1]) == 2
+        assert store.quarantine(ANA, keys=list(rows), at=NOON) == 0
+        store.insert(ANA, [make_draft("b", "written again")])
+        assert texts(store.get(ANA, ["b"])) == ["written again"]
+
+    def test_what_is_deleted_is_deleted_in_quarantine_too(
+        self, store: RecordStore, damage: Damage
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.set_profile(ANA, {"a": 1, "b": 2})
+        for name in "ab":
+            damage(ANA, id=name)
+            damage(ANA, profile_key=name)
+        store.quarantine(ANA, keys=keys_of(store, ANA), profile_keys=["a", "b"], at=NOON)
+        assert store.quarantined() == 4
+
+        assert store.delete(ANA, ["a"]) == 0
+        assert store.delete(BOB, ["b"]) == 0
+        assert store.quarantined() == 3
+        store.delete_profile(ANA, "a")
+        assert store.quarantined() == 2
+
+    def test_a_damaged_value_of_a_profile_is_left_out(
+        self, store: RecordStore, damage: Damage
+    ) -> None:
+        store.set_profile(ANA, {"city": CANARY, "food": ["tea"], "n": 1})
+        store.insert(ANA, [make_draft("a")])
+        damage(ANA, profile_key="city")
+
+        assert store.profile(ANA) == {"food": ["tea"], "n": 1}
+        assert store.damaged_profile(ANA) == ["city"]
+        assert store.damaged_profile(BOB) == []
+        assert store.quarantine(ANA, profile_keys=["city", "n"], at=NOON) == 1
+        assert store.damaged_profile(ANA) == []
+        assert store.profile(ANA) == {"food": ["tea"], "n": 1}
+        store.set_profile(ANA, {"city": "Lyon"})
+        assert store.profile(ANA)["city"] == "Lyon"
+
     # -- threads ---------------------------------------------------------------------------
 
     def test_what_eight_threads_insert_is_all_there(self, store: RecordStore) -> None:
@@ -729,12 +1039,20 @@ class RecordStoreSuite:
 
 
 class DurableRecordStoreSuite(RecordStoreSuite):
-    """For stores that outlive the process. Override `reopen`: each call opens the same store."""
+    """For stores that outlive the process.
+
+    Override `reopen`: each call opens the same store; and `open_copy`, which opens a backup.
+    """
 
     @pytest.fixture
     def reopen(self) -> Callable[[], RecordStore]:
         """Return what opens the store under test, which is empty at first."""
         raise NotImplementedError("override the fixture reopen")
+
+    @pytest.fixture
+    def open_copy(self) -> Callable[[Path], RecordStore]:
+        """Return what opens the store of a directory that `backup` wrote."""
+        raise NotImplementedError("override the fixture open_copy")
 
     @pytest.fixture
     def store(self, reopen: Callable[[], RecordStore]) -> RecordStore:
@@ -761,6 +1079,21 @@ class DurableRecordStoreSuite(RecordStoreSuite):
         store.close()
 
         assert everything(reopen()) == before
+
+    def test_upkeep_goes_on_after_reopening(
+        self, store: RecordStore, reopen: Callable[[], RecordStore], damage: Damage
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.set_rules(2)
+        damage(ANA, id="a")
+        store.quarantine(ANA, keys=keys_of(store, ANA), at=NOON)
+        store.close()
+
+        again = reopen()
+
+        assert not again.was_interrupted
+        assert (again.rules(), again.quarantined(), again.namespaces()) == (2, 1, {ANA: 1})
+        assert again.integrity("full") == []
 
     def test_keys_are_not_used_twice_after_reopening(
         self, store: RecordStore, reopen: Callable[[], RecordStore]
@@ -824,3 +1157,82 @@ class DurableRecordStoreSuite(RecordStoreSuite):
 
         assert len(read(store, ANA)[1]) == 40
         assert read(store, ANA) == read(stores[1], ANA)
+
+    # -- backup ----------------------------------------------------------------------------
+
+    def test_a_backup_is_a_store_of_its_own(
+        self, store: RecordStore, open_copy: Callable[[Path], RecordStore], tmp_path: Path
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
+        store.delete(ANA, ["b"])
+        store.set_profile(ANA, {"city": "Lyon"})
+        store.set_space("words", 64)
+        seen: list[tuple[int, int]] = []
+
+        store.backup(tmp_path / "copies" / "one", on_progress=lambda *done: seen.append(done))
+        before = read(store, ANA), store.get(ANA, ["a", "b"]), store.profile(ANA), store.space()
+        store.insert(ANA, [make_draft("c")])
+
+        copy = open_copy(tmp_path / "copies" / "one")
+        assert before == (
+            read(copy, ANA),
+            copy.get(ANA, ["a", "b"]),
+            copy.profile(ANA),
+            copy.space(),
+        )
+        assert copy.get(ANA, ["c"]) == []
+        assert copy.id != store.id
+        assert seen[-1][0] == seen[-1][1] > 0
+        copy.close()
+
+    def test_a_backup_overwrites_nothing(self, store: RecordStore, tmp_path: Path) -> None:
+        store.insert(ANA, [make_draft("a")])
+        folder, file = tmp_path / "folder", tmp_path / "file"
+        folder.mkdir()
+        (folder / "mine.txt").write_text("mine")
+        file.write_text("mine")
+
+        for target in (folder, file):
+            with pytest.raises(StorePathError):
+                store.backup(target)
+
+        assert [(path.name, path.read_text()) for path in folder.iterdir()] == [
+            ("mine.txt", "mine")
+        ]
+        assert file.read_text() == "mine"
+
+    def test_a_backup_holds_the_first_of_the_writes_that_go_on_meanwhile(
+        self, store: RecordStore, open_copy: Callable[[Path], RecordStore], tmp_path: Path
+    ) -> None:
+        store.insert(ANA, [make_draft(f"old {i}", "tea " * 2000) for i in range(500)])
+        acknowledged: list[int] = []
+        started, done = threading.Event(), threading.Event()
+
+        def write() -> None:
+            while not done.is_set():
+                number = len(acknowledged)
+                store.insert(BOB, [make_draft(f"{number}", "rice " * 500, namespace=BOB)])
+                acknowledged.append(number)
+                started.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            try:
+                assert started.wait(60)
+                spans = []
+                for number in range(3):
+                    first = len(acknowledged)
+                    store.backup(tmp_path / f"copy {number}")
+                    spans.append((first, len(acknowledged) + 1))
+            finally:
+                done.set()
+            writing.result()
+
+        for number, (first, last) in enumerate(spans):
+            copy = open_copy(tmp_path / f"copy {number}")
+            found = sorted(int(one.id) for one in copy.newest(BOB, kinds=KINDS))
+            assert found == list(range(len(found)))
+            assert first <= len(found) <= last
+            assert len(keys_of(copy, ANA)) == 500
+            assert copy.integrity("full") == []
+            copy.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -22,10 +23,11 @@ from sqlalchemy import (
 )
 
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Draft
+from hybrid_memory.protocols import Draft, Stored, Traits
 from hybrid_memory.types import NOTHING, Namespace, Record
 
-VERSION = 1
+VERSION = 2  # 1 had neither checksums of vectors and profiles, nor a quarantine
+COUNTER_BITS = 32  # of a key; what stands above them is the number of its namespace
 
 schema = MetaData()
 namespaces = Table(
@@ -40,7 +42,7 @@ namespaces = Table(
 records = Table(
     "records",
     schema,
-    # namespace << 32 | counter: the rows of a namespace lie side by side in the file.
+    # namespace << COUNTER_BITS | counter: the rows of a namespace lie side by side in the file.
     Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("namespace", Integer, nullable=False),
     Column("change", Integer, nullable=False),
@@ -67,6 +69,8 @@ records = Table(
     Column("tells_number", Boolean, nullable=False),
     Column("terms", LargeBinary, nullable=False),
     Column("vector", LargeBinary),
+    # A sign that flips changes no norm. None of rows that were written by schema 1.
+    Column("vector_crc", BigInteger),
     Column("checksum", LargeBinary, nullable=False),
     Index("records_id", "namespace", "id", unique=True),
     Index("records_change", "namespace", "change"),
@@ -86,6 +90,20 @@ profiles = Table(
     Column("namespace", Integer, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
+    Column("checksum", LargeBinary),
+)
+# Damaged rows, kept for whoever wants to look: nothing reads them back.
+quarantine = Table(
+    "quarantine",
+    schema,
+    Column("number", Integer, primary_key=True),
+    Column("namespace", Integer, nullable=False),
+    Column("origin", Text, nullable=False),  # the name of the table it stood in
+    Column("id", Text),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("row", Text, nullable=False),
+    Index("quarantine_id", "namespace", "origin", "id"),
 )
 settings = Table(
     "settings",
@@ -103,6 +121,11 @@ _MADE_OF = (
     "data", "text",
 )  # fmt: skip
 RECORD_COLUMNS = [records.c[name] for name in (*_MADE_OF, "checksum")]
+STORED_COLUMNS = [
+    *RECORD_COLUMNS,
+    *(records.c[name] for name in ("change", "vector", "vector_crc", "terms", "digest")),
+    *(records.c[name] for name in Traits._fields),
+]
 
 
 def row(
@@ -135,25 +158,37 @@ def row(
         "metadata": to_json(record.metadata) if record.metadata else None,
         "data": None if record.data is None else to_json(record.data),
         "text": record.text,
-        "digest": draft.digest,
-        **draft.traits._asdict(),
-        "terms": draft.terms.tobytes(),
-        "vector": None if draft.vector is None else draft.vector.tobytes(),
+        **found_by(draft),
     }
     row["checksum"] = checksum([row[name] for name in _MADE_OF])
     return row
 
 
+def found_by(draft: Draft) -> dict[str, Any]:
+    """Return the columns that are derived from a record."""
+    vector = None if draft.vector is None else draft.vector.tobytes()
+    return {
+        "digest": draft.digest,
+        **draft.traits._asdict(),
+        "terms": draft.terms.tobytes(),
+        "vector": vector,
+        "vector_crc": None if vector is None else zlib.crc32(vector),
+    }
+
+
 def checksum(values: Sequence[Any]) -> bytes:
-    """Return 8 bytes over what a record is made of, in the order of `RECORD_COLUMNS`."""
+    """Return 8 bytes over values, of a record in the order of `RECORD_COLUMNS`."""
     fields = repr(tuple(values)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(fields, digest_size=8).digest()
 
 
-def record(row: Sequence[Any], namespace: Namespace) -> Record | None:
-    """Return the record of a row of `RECORD_COLUMNS`; None if its checksum says it is damaged."""
-    *values, expected = row
-    if checksum(values) != expected:
+def record(row: Sequence[Any], namespace: Namespace, number: int) -> Record | None:
+    """Return the record of a row of `RECORD_COLUMNS`; None if it is damaged.
+
+    So it is if its checksum says so, or if its key is of another namespace than the row.
+    """
+    values = tuple(row[:-1])
+    if values[0] >> COUNTER_BITS != number or checksum(values) != row[-1]:
         return None
     (_, id, kind, role, speaker, session_id, source, at, created_at, expires_at, valid_from,
      valid_to, superseded_by, importance, version, metadata, data, text) = values  # fmt: skip
@@ -177,3 +212,62 @@ def record(row: Sequence[Any], namespace: Namespace) -> Record | None:
         superseded_by=superseded_by,
         expires_at=None if expires_at is None else from_microseconds(expires_at),
     )
+
+
+def stored(row: Sequence[Any], namespace: Namespace, number: int) -> Stored:
+    """Return a row of `STORED_COLUMNS` as upkeep sees it; the id of a damaged one is unknown."""
+    parts = len(RECORD_COLUMNS)
+    whole = record(row[:parts], namespace, number)
+    change, vector, crc, terms, digest, *traits = row[parts:]
+    return Stored(
+        key=row[0],
+        change=change,
+        id=None if whole is None else whole.id,
+        record=whole,
+        vector=vector,
+        terms=terms,
+        digest=digest,
+        traits=Traits(*traits),
+        vector_is_intact=_is_intact(vector, crc),
+    )
+
+
+def _is_intact(vector: object, crc: object) -> bool | None:
+    if vector is None or crc is None:
+        return True if vector is crc else None
+    return isinstance(vector, bytes) and zlib.crc32(vector) == crc
+
+
+def profile_row(number: int, key: str, value: Any) -> dict[str, Any]:
+    """Return a value of a profile as a row."""
+    kept = to_json(value)
+    return {
+        "namespace": number,
+        "key": key,
+        "value": kept,
+        "checksum": checksum([number, key, kept]),
+    }
+
+
+DAMAGED = object()
+
+
+def value(row: Sequence[Any]) -> Any:
+    """Return the value of a row of a profile, or DAMAGED."""
+    number, key, kept, expected = row
+    # Schema 1 had no checksum here.
+    if expected is not None and checksum([number, key, kept]) != expected:
+        return DAMAGED
+    try:
+        return json.loads(kept)
+    except (TypeError, ValueError):
+        return DAMAGED
+
+
+def quarantined(row: Mapping[str, Any]) -> str:
+    """Return a whole row as JSON: bytes as hexadecimal digits, bytes of no text as surrogates."""
+    values = {
+        name: {"bytes": value.hex()} if isinstance(value, bytes) else value
+        for name, value in row.items()
+    }
+    return json.dumps(values)

@@ -1,19 +1,23 @@
 """The record store on SQLite, through SQLAlchemy Core: the one truth of a memory.
 
-What is particular to SQLite stands in `_engine`, `_connect` and `open`.
+What is particular to SQLite stands in `_engine`, `_connected`, `_rows`, `open`, `lenient.py` and
+`maintenance.py`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sqlite3
 import stat
+import sys
 import threading
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +41,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from hybrid_memory.backends.sql import schema
+from hybrid_memory import restoring
+from hybrid_memory.backends.sql import backup, maintenance, schema
+from hybrid_memory.backends.sql.lenient import is_undecodable, lenient, read, slices
 from hybrid_memory.errors import (
     ClosedError,
     ConflictError,
@@ -50,13 +56,14 @@ from hybrid_memory.errors import (
     StorePathError,
 )
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Changes, Draft, IndexRow
-from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
+from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
+from hybrid_memory.types import KINDS, NOTHING, Imported, Kind, Namespace, Record, Stats
 
 FILE_NAME = "memory.db"
 BUSY_TIMEOUT_S = 30.0
 SLICE = 1000  # rows read at once into a partition
 IN_LIST = 500  # values in one IN
+IDLE_READERS = 8  # connections that are kept for the next reader
 
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
@@ -80,17 +87,31 @@ _RAISE_COUNTER = (
 _SIZED = (_r.text, _r.data, _r.metadata, _r.vector, _r.terms)
 _INDEX_COLUMNS = [schema.records.c[name] for name in IndexRow._fields]
 
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The connections of one process to the file."""
+
+    pid: int
+    lock: threading.Lock  # one writer a process: waiting here is fair and cheap
+    writer: Engine
+    reader: Engine
+    idle: list[sqlite3.Connection]  # without an engine, for the two reads of every search
+
 
 class SQLRecordStore:
     """A RecordStore in one SQLite file of a directory. Make it with `open`."""
 
     def __init__(self, path: Path, durability: Literal["full", "normal"]) -> None:
-        self._path = path
+        self._path = path.absolute()  # the process may change its directory
         self._durability = durability
-        self._lock = threading.Lock()  # one writer a process: waiting here is fair and cheap
         self._numbers: dict[Namespace, int] = {}
-        self._pid = 0
+        self._told: set[object] = set()  # what was logged as damaged
+        self._opened: list[_Links] = []  # those of this process, after those of its parents
         self._closed = False
+        self._interrupted = False
 
     @classmethod
     def open(
@@ -121,6 +142,7 @@ class SQLRecordStore:
             if not os.access(target, os.R_OK | os.W_OK):
                 raise StorePathError(f"{target} cannot be written; check its owner and mode")
         store = cls(path, durability)
+        store._interrupted = _has_log(path)
         store._prepare()
         return store
 
@@ -134,6 +156,9 @@ class SQLRecordStore:
                 )
             if found == 0:
                 schema.schema.create_all(connection, checkfirst=True)
+            elif found < schema.VERSION:
+                maintenance.upgrade(connection, found)
+            if found != schema.VERSION:
                 connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
         self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
@@ -142,20 +167,11 @@ class SQLRecordStore:
     def _engine(self, begin: str, pool_size: int, *, read_only: bool) -> Engine:
         engine = create_engine(
             URL.create("sqlite", database=str(self._path)),
+            creator=lambda: self._connected(read_only=read_only),
             poolclass=QueuePool,
             pool_size=pool_size,
             max_overflow=-1,
-            # The driver must not open transactions by itself: `begin` below does.
-            connect_args={
-                "check_same_thread": False,
-                "isolation_level": None,
-                "timeout": BUSY_TIMEOUT_S,
-            },
         )
-
-        @event.listens_for(engine, "connect")
-        def connect(connection: sqlite3.Connection, _: object) -> None:
-            self._connect(connection, read_only=read_only)
 
         @event.listens_for(engine, "begin")
         def start(connection: Connection) -> None:
@@ -163,54 +179,87 @@ class SQLRecordStore:
 
         return engine
 
-    def _connect(self, connection: sqlite3.Connection, *, read_only: bool) -> None:
+    def _connected(self, *, read_only: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,  # the driver must not open transactions by itself
+            check_same_thread=False,
+        )
         wanted = {
             "journal_mode": "wal",
             "synchronous": 2 if self._durability == "full" else 1,
             "secure_delete": 1,
             "query_only": int(read_only),
         }
-        for name, value in wanted.items():
-            connection.execute(f"PRAGMA {name} = {value}")
-            found = connection.execute(f"PRAGMA {name}").fetchone()[0]
-            if found != value:
-                raise StoreError(f"{self._path}: PRAGMA {name} is {found!r}, wanted {value!r}")
+        try:
+            for name, value in wanted.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+                found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+                if found != value:
+                    raise StoreError(f"{self._path}: PRAGMA {name} is {found!r}, wanted {value!r}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _engines(self) -> tuple[Engine, Engine]:
+    def _links(self) -> _Links:
         if self._closed:
             raise ClosedError(f"the store of {self._path.parent} was closed; open it again")
-        if self._pid != os.getpid():
-            # A connection must not cross a fork; the child leaves the parent's alone.
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
-            self._reader = self._engine("BEGIN", 8, read_only=True)
-        return self._writer, self._reader
+        pid = os.getpid()
+        if not self._opened or self._opened[-1].pid != pid:
+            # A connection must not cross a fork, not even to be closed: a child keeps those of
+            # its parent as they are, and opens its own.
+            writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
+            reader = self._engine("BEGIN", IDLE_READERS, read_only=True)
+            self._opened.append(_Links(pid, threading.Lock(), writer, reader, []))
+        return self._opened[-1]
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        writer, _ = self._engines()
-        with self._lock, self._faults(), writer.begin() as connection:
+        links = self._links()
+        with links.lock, self._faults(), links.writer.begin() as connection:
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        _, reader = self._engines()
+        reader = self._links().reader
         with self._faults(), reader.begin() as connection:
             yield connection
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """Return the rows of one statement, read by the driver in a fifth of the time."""
-        _, reader = self._engines()
-        with self._faults(), closing(reader.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute(statement, values)
-            return list(cursor.fetchall())
+        idle = self._links().idle
+        with self._faults():
+            try:
+                connection = idle.pop()
+            except IndexError:  # none yet, or other threads are at work with them
+                connection = self._connected(read_only=True)
+            try:
+                rows = connection.execute(statement, values).fetchall()
+            except Exception as error:
+                connection.close()
+                if not is_undecodable(error):
+                    raise
+            else:
+                idle.append(connection)
+                self._trim(idle)
+                return rows
+        with self._reading() as again, lenient(again):
+            return list(again.exec_driver_sql(statement, values))
+
+    def _trim(self, idle: list[sqlite3.Connection]) -> None:
+        keep = 0 if self._closed else IDLE_READERS
+        with suppress(IndexError):  # other threads may be at it too
+            while len(idle) > keep:
+                idle.pop().close()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError:  # of a message of SQLite that quotes a damaged schema
+            raise StoreCorruptError(f"{self._path} is damaged; restore a backup") from None
         except (DBAPIError, sqlite3.Error) as error:
             raise _fault(error, self._path) from None  # its message would show bound texts
 
@@ -234,14 +283,42 @@ class SQLRecordStore:
                         f"id {draft.record.id!r} is taken by other content; "
                         "use update, or another id"
                     )
-            if fresh:
-                last = self._raise_counter(connection, number, len(fresh))
-                rows = [
-                    schema.row(draft, number=number, key=(number << 32) | change, change=change)
-                    for change, draft in enumerate(fresh.values(), last - len(fresh) + 1)
-                ]
-                connection.execute(insert(schema.records), rows)
+            self._add(connection, number, list(fresh.values()))
         return [known[draft.record.id] for draft in drafts]
+
+    def _add(self, connection: Connection, number: int, drafts: Sequence[Draft]) -> None:
+        if not drafts:
+            return
+        last = self._raise_counter(connection, number, len(drafts))
+        rows = [
+            schema.row(draft, number=number, key=(number << 32) | change, change=change)
+            for change, draft in enumerate(drafts, last - len(drafts) + 1)
+        ]
+        connection.execute(insert(schema.records), rows)
+
+    def restore(
+        self,
+        namespace: Namespace,
+        drafts: Sequence[Draft],
+        *,
+        profile: Mapping[str, Any] = NOTHING,
+        on_conflict: OnConflict = "error",
+    ) -> Imported:
+        """See `RecordStore.restore`."""
+        with self._writing() as connection:
+            number, _ = self._namespace(connection, namespace)
+            known = self._by_id(connection, number, namespace, [d.record.id for d in drafts])
+            rows = self._profile_rows(connection, number) if profile else ()
+            values = {row.key: schema.value(row) for row in rows}
+            intact = {key: value for key, value in values.items() if value is not schema.DAMAGED}
+            plan = restoring.plan(known, drafts, intact, profile, on_conflict)
+            if plan.replaced:
+                last = self._raise_counter(connection, number, len(plan.replaced))
+                first = last - len(plan.replaced) + 1
+                maintenance.replace(connection, number, plan.replaced, change=first)
+            self._add(connection, number, plan.added)
+            self._set_profile(connection, number, plan.profile)
+        return plan.counts
 
     def update(
         self, namespace: Namespace, draft: Draft, *, expected_version: int | None = None
@@ -281,14 +358,19 @@ class SQLRecordStore:
                 of_ids = (_r.namespace == number, _r.id.in_(part))
                 keys += connection.execute(select(_r.key).where(*of_ids)).scalars().all()
                 connection.execute(schema.records.delete().where(*of_ids))
-            if keys:
-                last = self._raise_counter(connection, number, len(keys))
-                rows = [
-                    {"namespace": number, "change": change, "key": key}
-                    for change, key in enumerate(keys, last - len(keys) + 1)
-                ]
-                connection.execute(insert(schema.removals), rows)
+                maintenance.forget(connection, number, "records", part)
+            self._removed(connection, number, keys)
             return len(keys)
+
+    def _removed(self, connection: Connection, number: int, keys: Sequence[int]) -> None:
+        """Note that records are gone, for all who read the changes."""
+        if keys:
+            last = self._raise_counter(connection, number, len(keys))
+            rows = [
+                {"namespace": number, "change": change, "key": key}
+                for change, key in enumerate(keys, last - len(keys) + 1)
+            ]
+            connection.execute(insert(schema.removals), rows)
 
     def _namespace(self, connection: Connection, namespace: Namespace) -> tuple[int, int]:
         labels = to_json(namespace)
@@ -317,18 +399,33 @@ class SQLRecordStore:
     def _by_id(
         self, connection: Connection, number: int, namespace: Namespace, ids: Sequence[str]
     ) -> dict[str, Record]:
-        rows: list[Row[Any]] = []
+        found: dict[str, Record] = {}
         for part in _parts(ids):
-            rows += connection.execute(_SELECT_ID, {"of_namespace": number, "ids": part})
-        return {row.id: self._checked(row, namespace) for row in rows}
+            for row in read(connection, _SELECT_ID, {"of_namespace": number, "ids": part}):
+                record = schema.record(row, namespace, number)
+                if record is None:
+                    id_ = maintenance.trusted_id(connection, number, row.key, row.id)
+                    raise StoreCorruptError(
+                        f"record {id_ or row.key!r} in {self._path} is damaged; restore a backup, "
+                        "delete it, or move it away with memory.repair()"
+                    )
+                found[row.id] = record
+        return found
 
-    def _checked(self, row: Sequence[Any], namespace: Namespace) -> Record:
-        record = schema.record(row, namespace)
-        if record is None:
-            raise StoreCorruptError(
-                f"record {row[1]!r} in {self._path} is damaged; restore a backup or delete it"
+    def _pass_over(self, namespace: Namespace, number: int, row: Sequence[Any]) -> None:
+        """Log, once, that a damaged record is left out."""
+        key, id_ = row[:2]
+        if key not in self._told:
+            self._told.add(key)
+            with self._reading() as connection:
+                known = maintenance.trusted_id(connection, number, key, id_)
+            _log.warning(
+                "record %r of %s in %s is damaged and left out; memory.repair(), or "
+                "hybrid-memory repair, moves it away",
+                known or key,
+                namespace,
+                self._path,
             )
-        return record
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
@@ -351,7 +448,11 @@ class SQLRecordStore:
         for part in _parts(keys):
             marks = ", ".join("?" * len(part))
             for row in self._rows(f"{_BY_KEY}({marks})", (number, *part)):
-                found[row[0]] = self._checked(row, namespace)
+                record = schema.record(row, namespace, number)
+                if record is None:
+                    self._pass_over(namespace, number, row)
+                else:
+                    found[row[0]] = record
         return found
 
     def newest(
@@ -371,15 +472,25 @@ class SQLRecordStore:
                 select(*schema.RECORD_COLUMNS)
                 .where(_r.namespace == number, _r.kind.in_(list(kinds)))
                 .order_by(_r.key.desc())
-                .limit(limit)
             )
             if session_id is not None:
                 statement = statement.where(_r.session_id == session_id)
             if unexpired_at is not None:
                 moment = microseconds(unexpired_at)
                 statement = statement.where(or_(_r.expires_at.is_(None), _r.expires_at > moment))
-            for row in connection.execute(statement.execution_options(yield_per=64)):
-                yield self._checked(row, namespace)
+            left = sys.maxsize if limit is None else limit
+            if left < 1:
+                return
+            for part in slices(connection, statement, min(64, left), beyond=_r.key.__lt__):
+                for row in part:
+                    record = schema.record(row, namespace, number)
+                    if record is None:
+                        self._pass_over(namespace, number, row)
+                        continue
+                    yield record
+                    left -= 1
+                    if not left:
+                        return
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
@@ -414,8 +525,7 @@ class SQLRecordStore:
                 )
                 gone = connection.execute(lost).scalars().all()
             yield Changes(position, (), gone)
-            rows = connection.execute(statement.execution_options(yield_per=SLICE))
-            for part in rows.partitions(SLICE):
+            for part in slices(connection, statement, SLICE, beyond=_r.key.__gt__):
                 yield Changes(position, [IndexRow._make(row) for row in part])
 
     def stats(self, namespace: Namespace) -> Stats:
@@ -451,12 +561,24 @@ class SQLRecordStore:
         """See `RecordStore.profile`."""
         with self._reading() as connection:
             number = self._known(connection, namespace)
-            statement = (
-                select(schema.profiles.c.key, schema.profiles.c.value)
-                .where(schema.profiles.c.namespace == number)
-                .order_by(schema.profiles.c.key)
-            )
-            return {key: json.loads(value) for key, value in connection.execute(statement)}
+            rows = self._profile_rows(connection, number)
+        values = {row.key: schema.value(row) for row in rows}
+        for key in [key for key, value in values.items() if value is schema.DAMAGED]:
+            del values[key]
+            if (number, key) not in self._told:
+                self._told.add((number, key))
+                _log.warning(
+                    "a value in the profile of %s in %s is damaged and left out; memory.repair(), "
+                    "or hybrid-memory repair, moves it away",
+                    namespace,
+                    self._path,
+                )
+        return values
+
+    def _profile_rows(self, connection: Connection, number: int | None) -> Sequence[Row[Any]]:
+        columns = schema.profiles.c
+        mine = select(schema.profiles).where(columns.namespace == number).order_by(columns.key)
+        return read(connection, mine)
 
     def set_profile(self, namespace: Namespace, values: Mapping[str, Any]) -> None:
         """See `RecordStore.set_profile`."""
@@ -464,12 +586,13 @@ class SQLRecordStore:
             return
         with self._writing() as connection:
             number, _ = self._namespace(connection, namespace)
+            self._set_profile(connection, number, values)
+
+    def _set_profile(self, connection: Connection, number: int, values: Mapping[str, Any]) -> None:
+        if values:
             connection.execute(
                 insert(schema.profiles).prefix_with("OR REPLACE", dialect="sqlite"),
-                [
-                    {"namespace": number, "key": key, "value": to_json(value)}
-                    for key, value in values.items()
-                ],
+                [schema.profile_row(number, key, value) for key, value in values.items()],
             )
 
     def delete_profile(self, namespace: Namespace, key: str) -> bool:
@@ -479,6 +602,8 @@ class SQLRecordStore:
             statement = schema.profiles.delete().where(
                 schema.profiles.c.namespace == number, schema.profiles.c.key == key
             )
+            if number is not None:
+                maintenance.forget(connection, number, "profiles", [key])
             return connection.execute(statement).rowcount > 0
 
     @cached_property
@@ -494,13 +619,16 @@ class SQLRecordStore:
 
     def space(self) -> tuple[str, int] | None:
         """See `RecordStore.space`."""
-        with self._reading() as connection:
-            statement = select(schema.settings.c.value).where(schema.settings.c.name == "space")
-            found = connection.execute(statement).scalar()
+        found = self._setting("space")
         if found is None:
             return None
         name, dim = json.loads(found)
         return name, dim
+
+    def _setting(self, name: str) -> str | None:
+        with self._reading() as connection:
+            statement = select(schema.settings.c.value).where(schema.settings.c.name == name)
+            return connection.execute(statement).scalar()
 
     def set_space(self, name: str, dim: int) -> tuple[str, int]:
         """See `RecordStore.set_space`."""
@@ -511,14 +639,144 @@ class SQLRecordStore:
             )
         return self.space() or (name, dim)
 
+    # -- upkeep ----------------------------------------------------------------------------
+
+    @property
+    def was_interrupted(self) -> bool:
+        """See `RecordStore.was_interrupted`.
+
+        SQLite removes its log when the last connection to the file is closed, so one that is
+        there was left by a process that died, or belongs to one that is at work: then a look at
+        the store is not needed, and does no harm. A mark of our own would cost two commits for
+        each time a store is opened, and would have to know which of several processes are alive.
+        """
+        return self._interrupted
+
+    def rules(self) -> int | None:
+        """See `RecordStore.rules`."""
+        found = self._setting("rules")
+        return None if found is None else int(found)
+
+    def set_rules(self, version: int) -> None:
+        """See `RecordStore.set_rules`."""
+        with self._writing() as connection:
+            connection.execute(
+                insert(schema.settings).prefix_with("OR REPLACE", dialect="sqlite"),
+                {"name": "rules", "value": str(version)},
+            )
+
+    def namespaces(self) -> dict[Namespace, int]:
+        """See `RecordStore.namespaces`."""
+        with self._reading() as connection:
+            return maintenance.namespaces(connection)
+
+    def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        """See `RecordStore.stored`."""
+        with self._reading() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return []
+            return maintenance.page(connection, namespace, number, after=after, limit=limit)
+
+    def recent(self, namespace: Namespace, *, limit: int) -> list[Stored]:
+        """See `RecordStore.recent`."""
+        with self._reading() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return []
+            return maintenance.recent(connection, namespace, number, limit=limit)
+
+    def refresh(self, namespace: Namespace, rows: Sequence[tuple[Stored, Draft]]) -> int:
+        """See `RecordStore.refresh`."""
+        with self._writing() as connection:
+            number = self._known(connection, namespace)
+            same = maintenance.unchanged(connection, rows)
+            if number is not None and same:
+                last = self._raise_counter(connection, number, len(same))
+                maintenance.refresh(connection, same, change=last - len(same) + 1)
+            return len(same)
+
+    def damaged_profile(self, namespace: Namespace) -> list[str]:
+        """See `RecordStore.damaged_profile`."""
+        with self._reading() as connection:
+            rows = self._profile_rows(connection, self._known(connection, namespace))
+        return [row.key for row in rows if schema.value(row) is schema.DAMAGED]
+
+    def quarantine(
+        self,
+        namespace: Namespace,
+        *,
+        keys: Sequence[int] = (),
+        profile_keys: Sequence[str] = (),
+        at: datetime,
+    ) -> int:
+        """See `RecordStore.quarantine`."""
+        moment = microseconds(at)
+        with self._writing() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return 0
+            moved = maintenance.quarantine_records(connection, namespace, number, keys, at=moment)
+            self._removed(connection, number, moved)
+            values = maintenance.quarantine_profile(connection, number, profile_keys, at=moment)
+            return len(moved) + len(values)
+
+    def quarantined(self) -> int:
+        """See `RecordStore.quarantined`."""
+        with self._reading() as connection:
+            statement = select(func.count()).select_from(schema.quarantine)
+            return int(connection.execute(statement).scalar_one())
+
+    def integrity(self, depth: Depth) -> list[str]:
+        """See `RecordStore.integrity`."""
+        try:
+            with self._reading() as connection:
+                return maintenance.integrity(connection, depth)
+        except StoreCorruptError as error:
+            return [str(error)]
+
+    def lost(self) -> list[tuple[Namespace, str]]:
+        """See `RecordStore.lost`."""
+        with self._reading() as connection:
+            return maintenance.lost(connection)
+
+    def mend(self, *, at: datetime) -> None:
+        """See `RecordStore.mend`."""
+        with suppress(StoreCorruptError), self._writing() as connection:
+            maintenance.mend(connection, at=microseconds(at))
+        if self.integrity("quick"):
+            # What the indexes could not be made of in place, they are in a file written anew.
+            links = self._links()
+            with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
+                raw.cursor().execute("VACUUM")
+            with self._writing() as connection:
+                maintenance.mend(connection, at=microseconds(at))
+
+    def backup(
+        self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """See `RecordStore.backup`. Meanwhile the log of the database cannot be cut."""
+        reader = self._links().reader
+        try:
+            with closing(reader.raw_connection()) as connection:
+                source = cast(sqlite3.Connection, connection.driver_connection)
+                backup.copy(source, Path(directory), FILE_NAME, on_progress=on_progress)
+        except sqlite3.Error as error:
+            raise _fault(error, Path(directory)) from None
+
     def close(self) -> None:
         """See `RecordStore.close`."""
         if self._closed:
             return
-        if self._pid == os.getpid():
-            self._reader.dispose()
-            self._writer.dispose()
         self._closed = True
+        links = self._opened[-1]
+        if links.pid == os.getpid():
+            self._trim(links.idle)
+            links.reader.dispose()
+            links.writer.dispose()
+
+
+def _has_log(path: Path) -> bool:
+    """Tell whether SQLite has changes in its log that are not in the file of a database yet."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
@@ -528,6 +786,8 @@ def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
 
 def _fault(error: Exception, path: Path) -> StoreError:
     """Return the typed error of a database error, without the statement and its values."""
+    if is_undecodable(error):
+        return StoreCorruptError(f"{path} holds a damaged text; run memory.repair()")
     reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     if re.search("locked|busy", reason):
         return StoreBusyError(
@@ -537,6 +797,8 @@ def _fault(error: Exception, path: Path) -> StoreError:
         return StoreFullError(f"no space is left for {path}; free some and repeat")
     if "readonly" in reason or "unable to open" in reason:
         return StorePathError(f"{path} cannot be written ({reason}); check its owner and mode")
-    if re.search("malformed|not a database|corrupt", reason):
-        return StoreCorruptError(f"{path} is damaged ({reason}); restore a backup")
+    if re.search("malformed|not a database|corrupt|no such (table|column)", reason):
+        return StoreCorruptError(
+            f"{path} is damaged ({reason}); memory.repair() may mend it, else restore a backup"
+        )
     return StoreError(f"{path}: {reason}")

@@ -1,0 +1,316 @@
+"""Upkeep of the record store: one function a task, each on an open connection.
+
+`number` is that of a namespace.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+from hybrid_memory.backends.sql import schema
+from hybrid_memory.backends.sql.lenient import lenient
+from hybrid_memory.protocols import Depth, Draft, Stored
+from hybrid_memory.types import Namespace
+
+GLANCE_BYTES = 32 * 2**20  # of a database of which 30 ms see the structure
+MAX_MESSAGES = 100
+
+_r = schema.records.c
+_HIGHEST = 2**schema.COUNTER_BITS - 1
+_UPGRADES = {
+    ("records", "vector_crc"): "BIGINT",
+    ("profiles", "checksum"): "BLOB",
+}
+# What SQLite does not know of our tables: the statements that find it, and those that mend it.
+_OWN = f"key >> {schema.COUNTER_BITS}"
+_ASTRAY = f"SELECT count(*) FROM records WHERE {_OWN} != namespace"  # noqa: S608
+_MEND_ASTRAY = f"UPDATE OR IGNORE records SET namespace = {_OWN} WHERE {_OWN} != namespace"  # noqa: S608
+_REACHED = (
+    f"max(ifnull((SELECT max(max(change), max(key) & {_HIGHEST}) FROM records "  # noqa: S608
+    "WHERE namespace = number), 0), "
+    "ifnull((SELECT max(change) FROM removals WHERE namespace = number), 0))"
+)
+_BEHIND = f"SELECT number FROM namespaces WHERE counter < {_REACHED}"  # noqa: S608
+_MEND_BEHIND = f"UPDATE namespaces SET counter = {_REACHED} WHERE counter < {_REACHED}"  # noqa: S608
+_GONE = (
+    "SELECT namespace, id FROM records INDEXED BY records_id "  # noqa: S608
+    f"WHERE key NOT IN (SELECT key FROM records NOT INDEXED) LIMIT {MAX_MESSAGES}"
+)
+_NAMELESS_PROFILES = (
+    "SELECT rowid FROM profiles NOT INDEXED WHERE namespace NOT IN (SELECT number FROM namespaces)"
+)
+_NAMELESS = "SELECT count(*) FROM records WHERE namespace NOT IN (SELECT number FROM namespaces)"
+
+
+def upgrade(connection: Connection, found: int) -> None:
+    """Bring the tables of an older schema up to this one; the caller's transaction holds it all."""
+    for (table, column), definition in _UPGRADES.items():
+        known = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
+        if column not in known:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
+    schema.quarantine.create(connection, checkfirst=True)
+    if found < 2 and connection.execute(select(_r.key).limit(1)).first() is not None:
+        # The rules came to be counted with schema 2.
+        connection.execute(insert(schema.settings).values(name="rules", value="1"))
+
+
+# -- what there is -------------------------------------------------------------------------
+
+
+def namespaces(connection: Connection) -> dict[Namespace, int]:
+    """Return the namespaces with their number of records, in the order they came."""
+    statement = text(
+        "SELECT labels, count(r.key) FROM namespaces n LEFT JOIN records r "
+        "ON r.namespace = n.number GROUP BY n.number ORDER BY n.number"
+    )
+    with lenient(connection):
+        rows = connection.execute(statement).all()
+    counted = ((_labels(labels), count) for labels, count in rows)
+    return {namespace: count for namespace, count in counted if namespace is not None}
+
+
+def _labels(labels: str) -> Namespace | None:
+    try:
+        return tuple(json.loads(labels))
+    except ValueError:
+        return None  # damaged: `integrity` says so
+
+
+def page(
+    connection: Connection, namespace: Namespace, number: int, *, after: int, limit: int
+) -> list[Stored]:
+    """Return the first rows whose keys are above `after`, by key."""
+    first = number << schema.COUNTER_BITS
+    statement = (
+        select(*schema.STORED_COLUMNS)
+        .where(_r.key.between(max(first, after + 1), first + _HIGHEST))
+        .order_by(_r.key)
+        .limit(limit)
+    )
+    return _stored(connection, statement, namespace, number)
+
+
+def recent(
+    connection: Connection, namespace: Namespace, number: int, *, limit: int
+) -> list[Stored]:
+    """Return the rows that were changed last, latest first."""
+    statement = (
+        select(*schema.STORED_COLUMNS)
+        .where(_r.namespace == number)
+        .order_by(_r.change.desc())
+        .limit(limit)
+    )
+    return _stored(connection, statement, namespace, number)
+
+
+def _stored(
+    connection: Connection, statement: Any, namespace: Namespace, number: int
+) -> list[Stored]:
+    with lenient(connection):
+        rows = connection.execute(statement).all()
+        made = [schema.stored(row, namespace, number) for row in rows]
+        return [
+            one._replace(id=trusted_id(connection, number, one.key, row.id))
+            if one.record is None
+            else one
+            for one, row in zip(made, rows, strict=True)
+        ]
+
+
+def trusted_id(connection: Connection, number: int, key: int, id_: object) -> str | None:
+    """Return the id of a damaged row if the index, which has a copy, knows it under this key.
+
+    Otherwise what stands there may be a piece of a text.
+    """
+    if not isinstance(id_, str):
+        return None
+    statement = select(_r.key).where(_r.namespace == number, _r.id == bindparam("id"))
+    try:
+        found = connection.execute(statement, {"id": id_}).scalar()
+    except UnicodeEncodeError:
+        return None
+    return id_ if found == key else None
+
+
+# -- what is changed -----------------------------------------------------------------------
+
+
+def unchanged(
+    connection: Connection, rows: Sequence[tuple[Stored, Draft]]
+) -> list[tuple[Stored, Draft]]:
+    """Return those of the rows that are as they were read."""
+    statement = select(_r.key, _r.change).where(_r.key.in_(bindparam("keys", expanding=True)))
+    found = connection.execute(statement, {"keys": [row.key for row, _ in rows]})
+    now = {row.key: row.change for row in found}
+    return [(row, draft) for row, draft in rows if now.get(row.key) == row.change]
+
+
+def refresh(connection: Connection, rows: Sequence[tuple[Stored, Draft]], *, change: int) -> None:
+    """Replace what these rows are found by; `change` is the number of the first of the changes."""
+    columns = [
+        {"of_key": row.key, "change": number, **schema.found_by(draft)}
+        for number, (row, draft) in enumerate(rows, change)
+    ]
+    connection.execute(update(schema.records).where(_r.key == bindparam("of_key")), columns)
+
+
+def replace(connection: Connection, number: int, drafts: Sequence[Draft], *, change: int) -> None:
+    """Put records in the place of those of the same ids, version and all.
+
+    `change` is the number of the first of the changes.
+    """
+    statement = select(_r.key).where(_r.namespace == number, _r.id == bindparam("of_id"))
+    rows = []
+    for number_, draft in enumerate(drafts, change):
+        key = connection.execute(statement, {"of_id": draft.record.id}).scalar_one()
+        row = schema.row(draft, number=number, key=key, change=number_)
+        rows.append({"of_key": row.pop("key"), **row})
+    connection.execute(update(schema.records).where(_r.key == bindparam("of_key")), rows)
+
+
+def quarantine_records(
+    connection: Connection, namespace: Namespace, number: int, keys: Sequence[int], *, at: int
+) -> list[int]:
+    """Move the damaged rows of these keys away and return their keys."""
+    moved = []
+    with lenient(connection):
+        for key in keys:
+            if key >> schema.COUNTER_BITS != number:
+                continue
+            found = connection.exec_driver_sql("SELECT * FROM records WHERE key = ?", (key,))
+            row = found.mappings().first()
+            if row is None:
+                continue  # somebody deleted it meanwhile
+            values = [row[column.name] for column in schema.RECORD_COLUMNS]
+            if schema.record(values, namespace, number) is not None:
+                continue  # or replaced it
+            id_ = trusted_id(connection, number, key, row["id"])
+            _put_away(connection, number, "records", id_, row, at=at)
+            _delete(connection, key)
+            moved.append(key)
+    return moved
+
+
+def _delete(connection: Connection, key: int) -> None:
+    statement = schema.records.delete().where(_r.key == key)
+    try:
+        connection.execute(statement)
+    except DatabaseError:
+        # An index does not have the row as it is now.
+        connection.exec_driver_sql("REINDEX")
+        connection.execute(statement)
+
+
+def quarantine_profile(
+    connection: Connection, number: int, keys: Sequence[str], *, at: int
+) -> list[str]:
+    """Move the damaged values of these keys of a profile away and return their keys."""
+    moved = []
+    with lenient(connection):
+        statement = "SELECT rowid, * FROM profiles WHERE namespace = ?"
+        for row in connection.exec_driver_sql(statement, (number,)).mappings().all():
+            if row["key"] in keys and schema.value(list(row.values())[1:]) is schema.DAMAGED:
+                _put_away(connection, number, "profiles", _encodable(row["key"]), row, at=at)
+                connection.exec_driver_sql("DELETE FROM profiles WHERE rowid = ?", (row["rowid"],))
+                moved.append(row["key"])
+    return moved
+
+
+def _put_away(
+    connection: Connection,
+    number: int,
+    origin: str,
+    id_: str | None,
+    row: Any,
+    *,
+    at: int,
+    reason: str = "checksum",
+) -> None:
+    values = {
+        "namespace": number,
+        "origin": origin,
+        "id": id_,
+        "reason": reason,
+        "at": at,
+        "row": schema.quarantined(row),
+    }
+    connection.execute(insert(schema.quarantine), values)
+
+
+def _encodable(text: str) -> str | None:
+    return None if any("\ud800" <= character <= "\udfff" for character in text) else text
+
+
+def forget(connection: Connection, number: int, origin: str, ids: Sequence[str]) -> None:
+    """Delete what stands in quarantine under these ids: what is deleted is gone."""
+    kept = schema.quarantine.c
+    mine = (kept.namespace == number, kept.origin == origin, kept.id.in_(ids))
+    connection.execute(schema.quarantine.delete().where(*mine))
+
+
+# -- the store as a whole ------------------------------------------------------------------
+
+
+def integrity(connection: Connection, depth: Depth) -> list[str]:
+    """Return what is wrong with the database, a sentence each, without any text."""
+    pages, size = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_count", "page_size")
+    )
+    if depth == "glance" and pages * size > GLANCE_BYTES:
+        return []
+    pragma = "integrity_check" if depth == "full" else "quick_check"
+    found = connection.exec_driver_sql(f"PRAGMA {pragma}({MAX_MESSAGES})").scalars().all()
+    lines = [line for message in found if message != "ok" for line in message.splitlines()]
+    messages = [line for line in lines if not line.startswith("***")]
+    if count := connection.exec_driver_sql(_ASTRAY).scalar_one():
+        messages.append(f"{count} records stand under another namespace than their key says")
+    if count := connection.exec_driver_sql(_NAMELESS).scalar_one():
+        messages.append(f"{count} records are of a namespace that is not known")
+    if count := len(connection.exec_driver_sql(_NAMELESS_PROFILES).all()):
+        messages.append(f"{count} values of profiles are of a namespace that is not known")
+    behind = connection.exec_driver_sql(_BEHIND).scalars().all()
+    messages += [f"the counter of namespace {number} is behind its records" for number in behind]
+    with lenient(connection):
+        names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
+    nameless = [number for number, labels in names if _labels(labels) is None]
+    return messages + [f"the name of namespace {number} cannot be read" for number in nameless]
+
+
+def lost(connection: Connection) -> list[tuple[Namespace, str]]:
+    """Return the names of records that an index knows and the table does not, by key or by id."""
+    with lenient(connection):
+        gone = connection.exec_driver_sql(_GONE).all()
+        names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
+        known = {number: _labels(labels) for number, labels in names}
+        there = "SELECT 1 FROM records NOT INDEXED WHERE namespace = ? AND id = ?"
+        return [
+            (namespace, id_)
+            for number, id_ in gone
+            if (namespace := known.get(number)) is not None
+            and isinstance(id_, str)
+            and _encodable(id_)
+            and connection.exec_driver_sql(there, (number, id_)).first() is None
+        ]
+
+
+def mend(connection: Connection, *, at: int) -> None:
+    """Set right what can be told from the keys of the records, and rebuild the indexes."""
+    with suppress(IntegrityError):  # two rows of one id, one of which cannot be read
+        connection.exec_driver_sql("REINDEX")
+    connection.exec_driver_sql(_MEND_ASTRAY)
+    with lenient(connection):
+        for (row_id,) in connection.exec_driver_sql(_NAMELESS_PROFILES).all():
+            found = connection.exec_driver_sql(
+                "SELECT rowid, * FROM profiles NOT INDEXED WHERE rowid = ?", (row_id,)
+            )
+            row = found.mappings().one()
+            _put_away(connection, 0, "profiles", None, row, reason="namespace", at=at)
+            connection.exec_driver_sql("DELETE FROM profiles WHERE rowid = ?", (row_id,))
+    connection.exec_driver_sql(_MEND_BEHIND)
