@@ -1,0 +1,150 @@
+"""The way in: what of it is new to the store is encoded and stored, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, get_args
+
+from hybrid_memory import indexing
+from hybrid_memory.errors import ConflictError, InvalidInputError
+from hybrid_memory.protocols import Embedder, OnConflict, RecordStore
+from hybrid_memory.transfer.form import OnProgress
+from hybrid_memory.transfer.reading import Line, Origin, reader
+from hybrid_memory.types import Imported, Namespace, Record
+
+BATCH = 500  # lines that are encoded and committed together
+
+
+def load(
+    origin: Origin,
+    *,
+    store: RecordStore,
+    embedder: Embedder,
+    claim: Callable[[], None],
+    now: datetime,
+    namespace: Namespace | None = None,
+    on_conflict: OnConflict = "error",
+    on_progress: OnProgress | None = None,
+) -> Imported:
+    """Store what an export or an importer yields, in batches, and return the counts.
+
+    Of a batch all is stored or, if a line of it is refused, nothing. `claim` is called before
+    anything is stored. With a `namespace` everything goes there.
+
+    Raises:
+        TransferError: the file cannot be read, or a line of it is malformed.
+        ConflictError: an id or a key is there with other content, and `on_conflict` is "error".
+    """
+    if on_conflict not in get_args(OnConflict):
+        raise InvalidInputError(
+            f"on_conflict must be one of {', '.join(get_args(OnConflict))}, not {on_conflict!r}"
+        )
+    imported, done = Imported(), 0
+    with reader(origin, embedder, namespace, now, count=on_progress is not None) as (total, lines):
+        while batch := list(islice(lines, BATCH)):
+            imported += _store(batch, store, embedder, claim, on_conflict)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, max(total, done))
+    return imported
+
+
+def _store(
+    batch: Sequence[Line],
+    store: RecordStore,
+    embedder: Embedder,
+    claim: Callable[[], None],
+    on_conflict: OnConflict,
+) -> Imported:
+    imported = Imported()
+    fresh: list[Line] = []
+    profiles: dict[Namespace, dict[str, Any]] = {}
+    for namespace in dict.fromkeys(line.namespace for line in batch):
+        mine = [line for line in batch if line.namespace == namespace]
+        news, counted = _news(mine, store, on_conflict)
+        fresh += news
+        imported += counted
+        if keys := _new_keys(mine, store, on_conflict):
+            profiles[namespace] = keys
+    # Encoded together, before anything is written: no writer waits for an encoder.
+    bare = [line.record for line in fresh if line.record and line.vector is None]
+    encoded = iter(indexing.drafts(bare, embedder, at_given=[True] * len(bare)))
+    drafts = [
+        next(encoded) if line.vector is None else indexing.draft(line.record, line.vector)
+        for line in fresh
+        if line.record
+    ]
+    if drafts:
+        claim()
+    for namespace in dict.fromkeys([*(line.namespace for line in fresh), *profiles]):
+        imported += store.restore(
+            namespace,
+            [draft for draft in drafts if draft.record.namespace == namespace],
+            profile=profiles.get(namespace, {}),
+            on_conflict=on_conflict,
+        )
+    return imported
+
+
+def _news(
+    lines: Sequence[Line], store: RecordStore, on_conflict: OnConflict
+) -> tuple[list[Line], Imported]:
+    """Return the lines of one namespace whose records are to be stored, and count the others."""
+    ids = [line.record.id for line in lines if line.record is not None]
+    twins = {record.id: record for record in store.get(lines[0].namespace, ids)} if ids else {}
+    fresh, unchanged, skipped = [], 0, 0
+    for line in lines:
+        if line.record is None:
+            continue
+        record, twin = line.record, twins.get(line.record.id)
+        if twin is not None:
+            record = _like(record, twin, line) if line.is_item else record
+            if record == twin:
+                unchanged += 1
+                continue
+            if on_conflict == "skip":
+                skipped += 1
+                continue
+            if on_conflict == "error":
+                raise ConflictError(
+                    f"{line.place}: id {record.id!r} is taken by other content; pass "
+                    "on_conflict='skip' or 'replace' to keep or to replace what is there"
+                )
+            record = replace(record, version=twin.version + 1) if line.is_item else record
+        twins[record.id] = record
+        fresh.append(line._replace(record=record))
+    return fresh, Imported(unchanged=unchanged, skipped=skipped)
+
+
+def _like(record: Record, twin: Record, line: Line) -> Record:
+    """Return the record of an item with what the item does not say as it is stored."""
+    if not line.at_given:
+        record = replace(record, at=twin.at, valid_from=twin.valid_from)
+    return replace(
+        record,
+        created_at=twin.created_at,
+        version=twin.version,
+        superseded_by=twin.superseded_by,
+    )
+
+
+def _new_keys(lines: Sequence[Line], store: RecordStore, on_conflict: OnConflict) -> dict[str, Any]:
+    given = [(line.place, *line.profile) for line in lines if line.profile is not None]
+    there = store.profile(lines[0].namespace) if given else {}
+    fresh: dict[str, Any] = {}
+    for place, key, value in given:
+        if key in there and there[key] != value:
+            if on_conflict == "skip":
+                continue
+            if on_conflict == "error":
+                raise ConflictError(
+                    f"{place}: the profile has another value under {key!r}; pass "
+                    "on_conflict='skip' or 'replace' to keep or to replace it"
+                )
+        elif key in there:
+            continue
+        there[key] = fresh[key] = value
+    return fresh
