@@ -480,7 +480,9 @@ def backup(
 @app.command()
 def check(
     store: StoreOption = STORE,
-    quick: Annotated[bool, typer.Option("--quick", help="Only the structure and what is newest.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the structure and what is newest.")
+    ] = False,
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Encode all texts again; takes long.")
     ] = False,
