@@ -31,6 +31,7 @@ def analyze(
     windows, dateless = _dates(text, now, span or (now, now))
     dense, named = _without_names(text, dateless, speakers)
     words = content_words(text)
+    small = text.lower()
     return Query(
         text=text,
         dense_text=dense,
@@ -39,17 +40,17 @@ def analyze(
         now=now,
         speaker=named[0] if len(named) == 1 else None,
         windows=tuple(windows),
-        asks_when=bool(ENGLISH.asks_when.search(text)),
-        asks_how_many=bool(ENGLISH.asks_how_many.search(text)),
-        asks_assistant=bool(ENGLISH.asks_assistant.search(text)),
-        version=_version(" ".join(text.split())),
+        asks_when=bool(ENGLISH.asks_when.search(small)),
+        asks_how_many=bool(ENGLISH.asks_how_many.search(small)),
+        asks_assistant=bool(ENGLISH.asks_assistant.search(small)),
+        version=_version(" ".join(small.split())),
     )
 
 
-def _version(text: str) -> Literal["newest", "oldest"] | None:
-    if ENGLISH.asks_before.search(text):
+def _version(small: str) -> Literal["newest", "oldest"] | None:
+    if ENGLISH.asks_before.search(small):
         return "oldest"
-    return "newest" if ENGLISH.asks_now.search(text) else None
+    return "newest" if ENGLISH.asks_now.search(small) else None
 
 
 def _without_names(text: str, searched: str, speakers: Collection[str]) -> tuple[str, list[str]]:

@@ -106,8 +106,8 @@ def traits(text: str) -> Traits:
             asking += size if _ASKS.search(sentence) else 0
     return Traits(
         question=asking / total if total else 0.0,
-        tells_time=bool(ENGLISH.tells_time.search(text)),
-        tells_number=bool(ENGLISH.tells_number.search(text)),
+        tells_time=bool(ENGLISH.tells_time.search(text.lower())),
+        tells_number=bool(ENGLISH.tells_number.search(text.lower())),
     )
 
 

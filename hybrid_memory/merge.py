@@ -106,7 +106,8 @@ class _Weighed:
     def signals_at(self, place: int, most: float) -> dict[str, float]:
         factor = 1.0 if self.grown is None else self.grown.item(place)
         own = {name: factor * part.item(place) / most for name, part in self.parts.items()}
-        own |= {name: part.item(place) / most for name, part in self.boosts.items()}
+        for name, part in self.boosts.items():
+            own[name] = part.item(place) / most
         return {name: value for name, value in own.items() if value or name in _ALWAYS}
 
     def relevance_at(self, place: int) -> float:

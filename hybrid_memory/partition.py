@@ -666,6 +666,8 @@ class PartitionCache:
                 partition = self._partitions[namespace] = self._make(namespace)
             self._partitions.move_to_end(namespace)
         views = partition.views()
+        if partition.nbytes == self._sizes.get(namespace):
+            return views
         with self._lock:
             if self._partitions.get(namespace) is not partition:
                 return views  # dropped meanwhile

@@ -766,11 +766,11 @@ class SQLRecordStore:
         if self._closed:
             return
         self._closed = True
-        links = self._opened[-1]
-        if links.pid == os.getpid():
-            self._trim(links.idle)
-            links.reader.dispose()
-            links.writer.dispose()
+        for links in self._opened:
+            if links.pid == os.getpid():
+                self._trim(links.idle)
+                links.reader.dispose()
+                links.writer.dispose()
 
 
 def _has_log(path: Path) -> bool:
