@@ -482,8 +482,10 @@ class Partition:
         index: IndexFactory,
         index_above: int,
         documents: DocumentStore | None,
+        filling: threading.RLock | None = None,
     ) -> None:
         self._namespace = namespace
+        self._filling = filling or threading.RLock()
         self._collection = collection_of(store, namespace) if documents is not None else namespace
         self._store = store
         self._dim = dim
@@ -508,7 +510,8 @@ class Partition:
         position = self._store.position(self._namespace)
         with self._lock:
             if position < self._position:
-                # Either another reader was faster, or the directory is back from a backup.
+                # Another reader was faster, the namespace was erased, or the directory is back
+                # from a backup.
                 position = self._store.position(self._namespace)
                 if position < self._position:
                     self._clear()
@@ -560,6 +563,8 @@ class Partition:
             with_document_vectors=self._documents is None,
         )
         for changes in reading:
+            if changes.is_afresh:
+                self._clear()
             position = changes.position
             rows += changes.rows
             removed += changes.removed
@@ -593,7 +598,10 @@ class Partition:
         if not since and not touched:
             return  # a namespace without documents needs no collection
         if since < position:
-            fill(documents, self._store, self._namespace, since=since, to=position, dim=self._dim)
+            with self._filling:
+                fill(
+                    documents, self._store, self._namespace, since=since, to=position, dim=self._dim
+                )
         self._documents_position = position
 
     @property
@@ -616,10 +624,18 @@ def fill(
     to: int,
     dim: int,
 ) -> None:
-    """Bring a document store from one position to another."""
+    """Bring a document store from one position to another.
+
+    Hold `PartitionCache.filling` meanwhile: what was read must not be written after an erasure.
+    """
     collection = collection_of(store, namespace)
     for changes in store.changes(namespace, since=since):
+        if changes.is_afresh:
+            documents.drop(collection)
         _apply_documents(documents, collection, changes, since, dim)
+    if store.position(namespace) < to:
+        documents.drop(collection)  # the namespace was erased meanwhile
+        return
     empty = np.empty(0, np.int64)
     documents.apply(
         collection,
@@ -654,6 +670,7 @@ class PartitionCache:
         self._make = make
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self.filling = threading.RLock()  # held by whoever writes to the document store
         self._partitions: OrderedDict[Namespace, Partition] = OrderedDict()
         self._sizes: dict[Namespace, int] = {}
         self._bytes = 0
@@ -688,6 +705,12 @@ class PartitionCache:
             partition = self._partitions.get(namespace)
         if partition is not None:
             partition.hide(keys)
+
+    def drop(self, namespace: Namespace) -> None:
+        """Forget the partition of a namespace."""
+        with self._lock:
+            self._partitions.pop(namespace, None)
+            self._bytes -= self._sizes.pop(namespace, 0)
 
     def held(self) -> list[Namespace]:
         """Return the namespaces that are in RAM."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hybrid_memory.types import (
     NOTHING,
     Completion,
+    Erased,
     Found,
     Hit,
     Imported,
@@ -94,6 +95,14 @@ class Reranker(Protocol):
         """Return (len(texts),) values in [0, 1], higher is better, whatever the order of texts."""
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """What an Embedder or a Reranker may be as well: one that keeps something of its texts."""
+
+    def forget(self) -> None:
+        """Drop all that is kept in RAM of texts that were seen: one of them has been erased."""
+
+
 class DocumentStore(Protocol):
     """Keeps the vectors of documents outside of the process, one collection a namespace.
 
@@ -125,6 +134,15 @@ class DocumentStore(Protocol):
 
     def drop(self, namespace: Namespace) -> None:
         """Remove all of a namespace; its position is 0 again."""
+
+    def purge(self) -> Sequence[str]:
+        """Remove from the files what was deleted, replaced or dropped; the rest stays as it is.
+
+        Returns a sentence, with the way out, for each thing that cannot be removed from here.
+        """
+
+    def files(self) -> Sequence[Path]:
+        """Return the files that hold the vectors, as far as they lie on this machine."""
 
     def close(self) -> None:
         """Release what is held."""
@@ -232,12 +250,14 @@ class IndexRow(NamedTuple):
 class Changes:
     """A slice of what happened to a namespace: rows to add or replace, keys to remove.
 
-    `position` is the same in every slice of one read.
+    `position` is the same in every slice of one read. The first slice `is_afresh` if the namespace
+    was erased since: it has all there is, and what was known before is gone.
     """
 
     position: int
     rows: Sequence[IndexRow]
     removed: Sequence[int] = ()
+    is_afresh: bool = False
 
 
 class Stored(NamedTuple):
@@ -323,6 +343,27 @@ class RecordStore(Protocol):
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """Delete what is there and return how many records that was."""
 
+    def forget(
+        self,
+        namespace: Namespace,
+        *,
+        source: str | None = None,
+        session_id: str | None = None,
+        matches: Callable[[Record], bool] | None = None,
+    ) -> int:
+        """Delete the records within all of these bounds, in one transaction; return how many.
+
+        A damaged record goes by what stands in it, unless it would have to be matched. With the
+        records goes what stands in quarantine under their ids, or within the bounds.
+        """
+
+    def erase(self, namespace: Namespace) -> Erased:
+        """Delete all of a namespace, its name and its notes of removals too; return the counts.
+
+        What is written after is in a namespace that is new: its position is above all positions
+        of the old one, and 0 until then.
+        """
+
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """Return the records that are there, in the order of the ids.
 
@@ -345,7 +386,10 @@ class RecordStore(Protocol):
         """Yield records, latest stored first, at most `limit`; without those expired at a time."""
 
     def position(self, namespace: Namespace) -> int:
-        """Return the number of the last change of a namespace; 0 if it has none."""
+        """Return the number of the last change of a namespace; 0 if it has none, or none any more.
+
+        It rises with each change, also over an erasure.
+        """
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
@@ -424,6 +468,16 @@ class RecordStore(Protocol):
 
     def mend(self, *, at: datetime) -> None:
         """Rebuild what the store derives for itself, such as its indexes."""
+
+    def purge(self, *, timeout_s: float) -> Erased:
+        """Remove from the files what was deleted or replaced; return what was done to them.
+
+        What another process keeps from being removed for longer than `timeout_s` is told in
+        `Erased.unfinished`.
+        """
+
+    def files(self) -> Sequence[Path]:
+        """Return all files that lie where the store does."""
 
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None

@@ -248,3 +248,66 @@ class Imported:
         """Return the counts of both."""
         names = self.__dataclass_fields__
         return Imported(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure or a purge removed, what it could not, and what lies beyond its reach.
+
+    Without a namespace it is a purge of the store as a whole. `records` are counted by kind;
+    `removals` are notes of former deletions, `quarantined` are damaged rows that had been moved
+    away. `files` were written anew or cut, and are smaller by `bytes`. `unfinished` has a sentence
+    for everything that still lies in a file, with the way out; `outside` names what no call of
+    this library can reach.
+    """
+
+    namespace: Namespace | None = None
+    records: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    removals: int = 0
+    profile_keys: int = 0
+    quarantined: int = 0
+    files: tuple[str, ...] = ()
+    bytes: int = 0
+    unfinished: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many records were removed."""
+        return sum(self.records.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left in any file of the store."""
+        return not self.unfinished
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a piece of something was found: never what it says.
+
+    `number` is its place among the texts, or the vectors, that were asked for. From `offset` on
+    `length` of its `size` bytes stand in the file.
+    """
+
+    file: str
+    offset: int
+    what: Literal["text", "vector"]
+    number: int
+    length: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a scan of the bytes of all files looked at, and where it found what was asked for."""
+
+    files: tuple[str, ...]
+    bytes: int
+    found: tuple[Trace, ...] = ()
+    outside: tuple[str, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.found

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hybrid_memory import restoring
 from hybrid_memory.errors import ConflictError, NotFoundError, StoreCorruptError, StoreError
 from hybrid_memory.limits import microseconds, to_json
 from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
-from hybrid_memory.types import KINDS, NOTHING, Imported, Kind, Namespace, Record, Stats
+from hybrid_memory.types import KINDS, NOTHING, Erased, Imported, Kind, Namespace, Record, Stats
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,10 @@ class _Shelf:
     quarantine: list[tuple[str, str]] = field(default_factory=list)  # ("record" or "profile", id)
 
     @property
+    def position(self) -> int:
+        return self.number << 32 | self.counter if self.counter else 0
+
+    @property
     def is_used(self) -> bool:
         return self.counter > 0 or bool(self.profile or self.quarantine)
 
@@ -63,6 +70,7 @@ class MemoryRecordStore:
         self._rules: int | None = None
         self._told: set[int] = set()
         self._shelves: dict[Namespace, _Shelf] = {}
+        self._numbers = itertools.count(1)  # never used twice
         self._space: tuple[str, int] | None = None
         self._lock = threading.RLock()
 
@@ -136,6 +144,42 @@ class MemoryRecordStore:
             shelf.quarantine = [one for one in shelf.quarantine if one not in mine]
             return len(gone)
 
+    def forget(
+        self,
+        namespace: Namespace,
+        *,
+        source: str | None = None,
+        session_id: str | None = None,
+        matches: Callable[[Record], bool] | None = None,
+    ) -> int:
+        """See `RecordStore.forget`; of what is in quarantine only the ids are known here."""
+        with self._lock:
+            return self.delete(
+                namespace,
+                [
+                    id_
+                    for id_, kept in self._shelf(namespace).kept.items()
+                    if source in (None, kept.draft.record.source)
+                    and session_id in (None, kept.draft.record.session_id)
+                    and (matches is None or (not kept.is_damaged and matches(kept.draft.record)))
+                ],
+            )
+
+    def erase(self, namespace: Namespace) -> Erased:
+        """See `RecordStore.erase`."""
+        with self._lock:
+            shelf = self._shelves.pop(namespace, None)
+        if shelf is None:
+            return Erased(namespace)
+        kinds = Counter(str(kept.draft.record.kind) for kept in shelf.kept.values())
+        return Erased(
+            namespace,
+            records=MappingProxyType(dict(kinds)),
+            removals=len(shelf.removed),
+            profile_keys=len(shelf.profile),
+            quarantined=len(shelf.quarantine),
+        )
+
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
         with self._lock:
@@ -181,7 +225,7 @@ class MemoryRecordStore:
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
-        return self._shelf(namespace).counter
+        return self._shelf(namespace).position
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
@@ -189,12 +233,16 @@ class MemoryRecordStore:
         """See `RecordStore.changes`."""
         with self._lock:
             shelf = self._shelf(namespace)
-            position = shelf.counter
-            removed = [key for change, key in shelf.removed if change > since] if since else []
-            kept = [kept for kept in shelf.kept.values() if kept.change > since]
+            position = shelf.position
+            was_erased = since > 0 and since >> 32 != shelf.number
+            reached = 0 if was_erased else since & (2**32 - 1)
+            removed = [key for change, key in shelf.removed if change > reached] if reached else []
+            kept = [kept for kept in shelf.kept.values() if kept.change > reached]
         rows = [_index_row(one, with_document_vectors) for one in sorted(kept, key=_by_key)]
-        if removed:
-            yield Changes(position, (), removed)
+        if position <= since:
+            return
+        if removed or was_erased:
+            yield Changes(position, (), removed, is_afresh=was_erased)
         for start in range(0, len(rows), self._slice_size):
             yield Changes(position, rows[start : start + self._slice_size])
 
@@ -348,6 +396,14 @@ class MemoryRecordStore:
     def mend(self, *, at: datetime) -> None:
         """Do nothing: there is nothing to mend."""
 
+    def purge(self, *, timeout_s: float) -> Erased:
+        """Do nothing: there is no file."""
+        return Erased()
+
+    def files(self) -> list[Path]:
+        """Return nothing: there is no file."""
+        return []
+
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
@@ -359,7 +415,9 @@ class MemoryRecordStore:
 
     def _shelf(self, namespace: Namespace) -> _Shelf:
         with self._lock:
-            return self._shelves.setdefault(namespace, _Shelf(len(self._shelves) + 1))
+            if namespace not in self._shelves:
+                self._shelves[namespace] = _Shelf(next(self._numbers))
+            return self._shelves[namespace]
 
 
 def _refuse_damage(shelf: _Shelf, ids: Sequence[str]) -> None:

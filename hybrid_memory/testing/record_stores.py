@@ -74,6 +74,8 @@ def read(
     position = since
     for part in store.changes(namespace, since=since):
         position = part.position
+        if part.is_afresh:
+            rows.clear()
         rows |= {row.key: row for row in part.rows}
         for key in part.removed:
             rows.pop(key, None)
@@ -974,6 +976,102 @@ class RecordStoreSuite:
         store.set_profile(ANA, {"city": "Lyon"})
         assert store.profile(ANA)["city"] == "Lyon"
 
+    # -- forgetting and erasing ------------------------------------------------------------
+
+    def test_what_is_within_all_bounds_is_forgotten_and_nothing_else(
+        self, store: RecordStore
+    ) -> None:
+        store.insert(
+            ANA,
+            [
+                make_draft("a", source="menu.md", kind="document"),
+                make_draft("b", source="menu.md", session_id="s1"),
+                make_draft("c", session_id="s1", kind="instruction", vector=None),
+                make_draft("d", "I drink rum."),
+            ],
+        )
+        store.insert(BOB, [make_draft("a", source="menu.md", namespace=BOB)])
+        position, rows = read(store, ANA)
+
+        assert store.forget(ANA, source="menu.md", session_id="s1") == 1
+        assert {one.id for one in store.newest(ANA, kinds=KINDS)} == {"a", "c", "d"}
+        assert store.forget(ANA, matches=lambda record: "rum" in record.text) == 1
+        assert store.forget(ANA, source="menu.md") == 1
+        assert store.forget(ANA, source="menu.md") == 0
+        assert store.forget(ANA, session_id="s1", matches=lambda record: False) == 0
+        assert [one.id for one in store.newest(ANA, kinds=KINDS)] == ["c"]
+        assert len(store.get(BOB, ["a"])) == 1
+        assert read(store, ANA, position, rows) == read(store, ANA)
+        assert store.forget(("nobody",), source="menu.md") == 0
+
+    def test_of_damaged_records_those_of_a_source_are_forgotten(
+        self, store: RecordStore, damage: Damage
+    ) -> None:
+        store.insert(ANA, [make_draft(id_, source="menu.md") for id_ in "ab"])
+        damage(ANA, id="a")
+
+        assert store.forget(ANA, matches=lambda record: True) == 1
+        assert store.forget(ANA, source="menu.md") == 1
+        assert store.stored(ANA) == []
+
+    def test_an_erased_namespace_is_as_one_that_never_was(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b"), make_draft("c", kind="event")])
+        store.insert(BOB, [make_draft("a", "Bob's.", namespace=BOB)])
+        store.delete(ANA, ["b"])
+        store.set_profile(ANA, {"city": "Lyon", "food": "tea"})
+        bob = (store.position(BOB), read(store, BOB), store.stats(BOB))
+
+        erased = store.erase(ANA)
+
+        assert dict(erased.records) == {"message": 1, "event": 1}
+        assert (erased.namespace, erased.total, erased.removals) == (ANA, 2, 1)
+        assert (erased.profile_keys, erased.quarantined) == (2, 0)
+        assert erased.is_complete
+        self.test_a_new_namespace_is_empty(store)
+        assert list(store.namespaces()) == [BOB]
+        assert (store.position(BOB), read(store, BOB), store.stats(BOB)) == bob
+        assert store.erase(ANA).total == 0
+
+    def test_after_an_erasure_positions_and_keys_go_on_rising(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft(f"{i}") for i in range(5)])
+        (position, rows), keys = read(store, ANA), keys_of(store, ANA)
+        store.erase(ANA)
+        store.insert(ANA, [make_draft("0", "New.")])
+
+        assert store.position(ANA) > position
+        assert min(keys_of(store, ANA)) > max(keys)
+        assert store.fetch(ANA, keys) == {}
+        assert texts(list(store.fetch(ANA, keys_of(store, ANA)).values())) == ["New."]
+        parts = list(store.changes(ANA, since=position))
+        assert [part.is_afresh for part in parts] == [True] + [False] * (len(parts) - 1)
+        assert read(store, ANA, position, rows) == read(store, ANA)
+        assert not any(part.is_afresh for part in store.changes(ANA))
+        store.delete(ANA, ["0"])
+        assert read(store, ANA, position, rows) == (store.position(ANA), {})
+
+    def test_what_is_in_quarantine_is_erased_too(self, store: RecordStore, damage: Damage) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.set_profile(ANA, {"a": 1})
+        damage(ANA, id="a")
+        damage(ANA, profile_key="a")
+        store.quarantine(ANA, keys=keys_of(store, ANA), profile_keys=["a"], at=NOON)
+        damage(ANA, id="b")
+
+        erased = store.erase(ANA)
+
+        assert (erased.total, erased.quarantined, store.quarantined()) == (1, 2, 0)
+
+    def test_a_purge_changes_nothing_that_can_be_read(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        store.delete(ANA, ["a"])
+        store.set_profile(ANA, {"city": "Lyon"})
+        before = read(store, ANA), store.stats(ANA), store.profile(ANA)
+
+        purged = store.purge(timeout_s=5)
+
+        assert purged.is_complete
+        assert (read(store, ANA), store.stats(ANA), store.profile(ANA)) == before
+
     # -- threads ---------------------------------------------------------------------------
 
     def test_what_eight_threads_insert_is_all_there(self, store: RecordStore) -> None:
@@ -1157,6 +1255,63 @@ class DurableRecordStoreSuite(RecordStoreSuite):
 
         assert len(read(store, ANA)[1]) == 40
         assert read(store, ANA) == read(stores[1], ANA)
+
+    # -- erasure ---------------------------------------------------------------------------
+
+    def test_another_that_is_open_sees_an_erasure_and_what_comes_after(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        other = reopen()
+        store.insert(ANA, [make_draft(f"{i}") for i in range(4)])
+        position, rows = read(other, ANA)
+        assert len(other.get(ANA, ["1"])) == 1
+
+        store.erase(ANA)
+        self.test_a_new_namespace_is_empty(other)
+        store.insert(ANA, [make_draft(f"{i}", f"New {i}.") for i in range(9)])
+
+        assert read(other, ANA, position, rows) == read(store, ANA)
+        assert texts(other.get(ANA, ["1"])) == ["New 1."]
+        assert len(other.fetch(ANA, keys_of(other, ANA))) == 9
+        assert other.delete(ANA, ["1"]) == 1
+        store.erase(ANA)
+        other.insert(ANA, [make_draft("last")])
+        assert texts(store.get(ANA, ["last"])) == ["I drink tea."]
+
+    def test_a_writer_comes_before_or_after_an_erasure(
+        self, store: RecordStore, reopen: Callable[[], RecordStore]
+    ) -> None:
+        other = reopen()
+
+        def write(number: int) -> None:
+            store.insert(ANA, [make_draft(f"{number}.{i}") for i in range(3)])
+
+        def erase(_: int) -> None:
+            other.erase(ANA)
+
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(10):
+                writing, erasing = pool.submit(write, number), pool.submit(erase, number)
+                writing.result()
+                erasing.result()
+                assert len(keys_of(store, ANA)) in (0, 3)
+                assert read(store, ANA) == read(other, ANA)
+                store.erase(ANA)
+
+    def test_no_file_has_what_was_erased_or_purged(self, store: RecordStore) -> None:
+        texts = [f"{CANARY} {i} " + "tea and rice " * (i % 40 * 30) for i in range(80)]
+        store.insert(ANA, [make_draft(f"a{i}", text) for i, text in enumerate(texts)])
+        store.insert(BOB, [make_draft(f"{i}", namespace=BOB) for i in range(80)])
+        store.insert(BOB, [make_draft("x", CANARY, namespace=BOB)])
+        store.update(BOB, make_draft("x", "Other.", namespace=BOB))
+        assert any(CANARY.encode() in path.read_bytes() for path in store.files())
+
+        store.erase(ANA)
+        purged = store.purge(timeout_s=5)
+
+        assert purged.is_complete
+        assert purged.files
+        assert not any(CANARY.encode() in path.read_bytes() for path in store.files())
 
     # -- backup ----------------------------------------------------------------------------
 

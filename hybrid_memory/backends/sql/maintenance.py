@@ -6,17 +6,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from hybrid_memory.backends.sql import schema
-from hybrid_memory.backends.sql.lenient import lenient
+from hybrid_memory.backends.sql.lenient import lenient, read
 from hybrid_memory.protocols import Depth, Draft, Stored
-from hybrid_memory.types import Namespace
+from hybrid_memory.types import Erased, Namespace, Record
 
 GLANCE_BYTES = 32 * 2**20  # of a database of which 30 ms see the structure
 MAX_MESSAGES = 100
@@ -192,13 +205,14 @@ def quarantine_records(
                 continue  # or replaced it
             id_ = trusted_id(connection, number, key, row["id"])
             _put_away(connection, number, "records", id_, row, at=at)
-            _delete(connection, key)
+            delete(connection, _r.key == key)
             moved.append(key)
     return moved
 
 
-def _delete(connection: Connection, key: int) -> None:
-    statement = schema.records.delete().where(_r.key == key)
+def delete(connection: Connection, condition: ColumnElement[bool]) -> None:
+    """Delete records, also those that an index does not know as they are."""
+    statement = schema.records.delete().where(condition)
     try:
         connection.execute(statement)
     except DatabaseError:
@@ -252,6 +266,53 @@ def forget(connection: Connection, number: int, origin: str, ids: Sequence[str])
     kept = schema.quarantine.c
     mine = (kept.namespace == number, kept.origin == origin, kept.id.in_(ids))
     connection.execute(schema.quarantine.delete().where(*mine))
+
+
+def forget_within(connection: Connection, number: int, bounds: Mapping[str, str]) -> None:
+    """Delete the records in quarantine whose columns have these values."""
+    kept = schema.quarantine.c
+    mine = select(kept.number, kept.row).where(kept.namespace == number, kept.origin == "records")
+    gone = []
+    for place, row in connection.execute(mine).all():
+        columns = json.loads(row)
+        if all(columns.get(name) == value for name, value in bounds.items()):
+            gone.append(place)
+    for place in gone:
+        connection.execute(schema.quarantine.delete().where(kept.number == place))
+
+
+def within(
+    connection: Connection, namespace: Namespace, number: int, bounds: Mapping[str, str]
+) -> list[tuple[Row[Any], Record | None]]:
+    """Return the rows whose columns have these values, and their records; None of damaged ones."""
+    statement = select(*schema.RECORD_COLUMNS).where(
+        _r.namespace == number, *(_r[name] == value for name, value in bounds.items())
+    )
+    return [(row, schema.record(row, namespace, number)) for row in read(connection, statement)]
+
+
+def erase(connection: Connection, namespace: Namespace, number: int) -> Erased:
+    """Delete all rows of a namespace, its own too, and return what there was."""
+    first = number << schema.COUNTER_BITS
+    # By the key as well, which is right where the column is damaged.
+    mine = or_(_r.namespace == number, _r.key.between(first, first + _HIGHEST))
+    counted = select(_r.kind, func.count()).where(mine).group_by(_r.kind)
+    kinds: Sequence[Any] = read(connection, counted)
+    records = {str(kind): count for kind, count in kinds}
+    delete(connection, mine)
+
+    def emptied(table: Table) -> int:
+        return connection.execute(table.delete().where(table.c.namespace == number)).rowcount
+
+    erased = Erased(
+        namespace,
+        records=MappingProxyType(records),
+        removals=emptied(schema.removals),
+        profile_keys=emptied(schema.profiles),
+        quarantined=emptied(schema.quarantine),
+    )
+    connection.execute(schema.namespaces.delete().where(schema.namespaces.c.number == number))
+    return erased
 
 
 # -- the store as a whole ------------------------------------------------------------------

@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -57,7 +58,7 @@ from hybrid_memory.errors import (
 )
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
 from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
-from hybrid_memory.types import KINDS, NOTHING, Imported, Kind, Namespace, Record, Stats
+from hybrid_memory.types import KINDS, NOTHING, Erased, Imported, Kind, Namespace, Record, Stats
 
 FILE_NAME = "memory.db"
 BUSY_TIMEOUT_S = 30.0
@@ -69,7 +70,8 @@ _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
 _NAMES = ", ".join(column.name for column in schema.RECORD_COLUMNS)
 # The two reads of every search are written out, for the driver: see `_rows`.
-_POSITION = "SELECT counter FROM namespaces WHERE labels = ?"
+_POSITION = "SELECT number, counter FROM namespaces WHERE labels = ?"
+_NUMBER_OF = "SELECT number FROM namespaces WHERE labels = ?"
 # The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
 _BY_KEY = f"SELECT {_NAMES} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
 _SELECT_ID = select(*schema.RECORD_COLUMNS).where(
@@ -362,6 +364,45 @@ class SQLRecordStore:
             self._removed(connection, number, keys)
             return len(keys)
 
+    def forget(
+        self,
+        namespace: Namespace,
+        *,
+        source: str | None = None,
+        session_id: str | None = None,
+        matches: Callable[[Record], bool] | None = None,
+    ) -> int:
+        """See `RecordStore.forget`."""
+        given = {"source": source, "session_id": session_id}
+        bounds = {name: value for name, value in given.items() if value is not None}
+        with self._writing() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return 0
+            found = maintenance.within(connection, namespace, number, bounds)
+            if matches is not None:
+                found = [(row, one) for row, one in found if one is not None and matches(one)]
+            keys = [row.key for row, _ in found]
+            for part in _parts(keys):
+                maintenance.delete(connection, _r.key.in_(part))
+            ids = [one.id for _, one in found if one is not None]
+            for part in _parts(ids):
+                maintenance.forget(connection, number, "records", part)
+            if matches is None:
+                maintenance.forget_within(connection, number, bounds)
+            self._removed(connection, number, keys)
+            return len(keys)
+
+    def erase(self, namespace: Namespace) -> Erased:
+        """See `RecordStore.erase`."""
+        with self._writing() as connection:
+            number = self._known(connection, namespace)
+            if number is None:
+                return Erased(namespace)
+            erased = maintenance.erase(connection, namespace, number)
+        self._numbers.pop(namespace, None)
+        self._told.clear()  # keys of profiles among them
+        return erased
+
     def _removed(self, connection: Connection, number: int, keys: Sequence[int]) -> None:
         """Note that records are gone, for all who read the changes."""
         if keys:
@@ -387,13 +428,12 @@ class SQLRecordStore:
     # -- reads -----------------------------------------------------------------------------
 
     def _known(self, connection: Connection, namespace: Namespace) -> int | None:
-        # Numbers are never reused, so one that was seen stays true.
-        if namespace not in self._numbers:
-            labels = {"labels": to_json(namespace)}
-            found = connection.execute(_SELECT_NAMESPACE, labels).first()
-            if found is None:
-                return None
-            self._numbers[namespace] = found.number
+        # Asked each time: another process may have erased the namespace, and made it anew.
+        found = connection.exec_driver_sql(_NUMBER_OF, (to_json(namespace),)).scalar()
+        if found is None:
+            self._numbers.pop(namespace, None)
+            return None
+        self._numbers[namespace] = int(found)
         return self._numbers[namespace]
 
     def _by_id(
@@ -439,7 +479,9 @@ class SQLRecordStore:
         """See `RecordStore.fetch`."""
         if not keys:
             return {}
-        if (number := self._numbers.get(namespace)) is None:
+        number = self._numbers.get(namespace)
+        # Numbers are never reused: of one that is out of date there is nothing left to be read.
+        if number is None or max(keys) >> schema.COUNTER_BITS != number:
             with self._reading() as connection:
                 number = self._known(connection, namespace)
             if number is None:
@@ -495,7 +537,7 @@ class SQLRecordStore:
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
         rows = self._rows(_POSITION, (to_json(namespace),))
-        return int(rows[0][0]) if rows else 0
+        return _position(*rows[0]) if rows else 0
 
     def changes(
         self, namespace: Namespace, *, since: int = 0, with_document_vectors: bool = True
@@ -504,27 +546,29 @@ class SQLRecordStore:
         with self._reading() as connection:
             labels = {"labels": to_json(namespace)}
             found = connection.execute(_SELECT_NAMESPACE, labels).first()
-            if found is None or found.counter <= since:
+            if found is None or _position(*found) <= since:
                 return
-            number, position = found
+            number, position = found.number, _position(*found)
+            was_erased = since > 0 and since >> schema.COUNTER_BITS != number
+            reached = 0 if was_erased else since & (2**schema.COUNTER_BITS - 1)
             columns: list[Any] = list(_INDEX_COLUMNS)
             if not with_document_vectors:
                 vector = func.iif(_r.kind == "document", None, _r.vector).label("vector")
                 columns[IndexRow._fields.index("vector")] = vector
             statement = select(*columns).order_by(_r.key)
             gone: Sequence[int] = ()
-            if not since:
+            if not reached:
                 # By key, which is the order of the file; by an index all rows would be sorted.
                 start = number << 32
                 inside = _r.key.between(start, start + 2**32 - 1)
                 statement = statement.where(inside, _r.namespace + 0 == number)
             else:
-                statement = statement.where(_r.namespace == number, _r.change > since)
+                statement = statement.where(_r.namespace == number, _r.change > reached)
                 lost = select(schema.removals.c.key).where(
-                    schema.removals.c.namespace == number, schema.removals.c.change > since
+                    schema.removals.c.namespace == number, schema.removals.c.change > reached
                 )
                 gone = connection.execute(lost).scalars().all()
-            yield Changes(position, (), gone)
+            yield Changes(position, (), gone, is_afresh=was_erased)
             for part in slices(connection, statement, SLICE, beyond=_r.key.__gt__):
                 yield Changes(position, [IndexRow._make(row) for row in part])
 
@@ -749,6 +793,72 @@ class SQLRecordStore:
             with self._writing() as connection:
                 maintenance.mend(connection, at=microseconds(at))
 
+    def purge(self, *, timeout_s: float) -> Erased:
+        """See `RecordStore.purge`.
+
+        `secure_delete` has overwritten what was deleted, but a row that was moved to another page
+        may have left a copy behind, and the log has the old pages: so the file is written anew,
+        and the log is cut.
+        """
+        deadline = time.monotonic() + timeout_s
+        before = self._sizes()
+        unfinished = []
+        with self._alone() as connection:
+            _wait_at_most(connection, timeout_s)
+            try:
+                connection.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                fault = _fault(error, self._path)
+                if not isinstance(fault, StoreBusyError | StoreFullError):
+                    raise
+                unfinished.append(
+                    f"{self._path} could not be written anew "
+                    f"({'it is in use' if isinstance(fault, StoreBusyError) else 'disk is full'}); "
+                    "what was deleted is overwritten, but copies may lie in it: purge again"
+                )
+        if not self._is_log_cut(deadline):
+            unfinished.append(
+                f"{self._path.name}-wal still has what was deleted: a reader, of this or another "
+                f"process, has kept it for over {timeout_s:g} s; end it and purge again"
+            )
+        after = self._sizes()
+        return Erased(
+            files=tuple(str(path) for path in after if path.name.startswith(FILE_NAME)),
+            bytes=sum(before.values()) - sum(after.values()),
+            unfinished=tuple(unfinished),
+        )
+
+    def _is_log_cut(self, deadline: float) -> bool:
+        while True:
+            # Only for a moment each, so that other threads can write.
+            with self._alone() as connection:
+                _wait_at_most(connection, min(0.2, max(0.0, deadline - time.monotonic())))
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if not busy:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        """Yield the driver's writing connection, outside of a transaction."""
+        writer, _ = self._engines()
+        with self._lock, self._faults(), closing(writer.raw_connection()) as raw:
+            connection = cast(sqlite3.Connection, raw.driver_connection)
+            try:
+                yield connection
+            finally:
+                _wait_at_most(connection, BUSY_TIMEOUT_S)
+
+    def files(self) -> list[Path]:
+        """See `RecordStore.files`."""
+        return sorted(path for path in self._path.parent.rglob("*") if path.is_file())
+
+    def _sizes(self) -> dict[Path, int]:
+        paths = [self._path.with_name(FILE_NAME + end) for end in ("", "-wal", "-shm")]
+        return {path: path.stat().st_size for path in paths if path.exists()}
+
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
@@ -771,6 +881,15 @@ class SQLRecordStore:
                 self._trim(links.idle)
                 links.reader.dispose()
                 links.writer.dispose()
+
+
+def _position(number: int, counter: int) -> int:
+    """Return the position of a namespace: as numbers rise, it rises over an erasure too."""
+    return number << schema.COUNTER_BITS | counter if counter else 0
+
+
+def _wait_at_most(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
 
 def _has_log(path: Path) -> bool:
