@@ -225,6 +225,35 @@ class DocumentStoreSuite:
         assert set(found) == {0}
         assert len(store.search(ANA, vectors[0], 500)[0]) == 181
 
+    def test_a_purge_leaves_what_there_is_as_it_is(self, store: DocumentStore) -> None:
+        vectors, query = _units(300), _units(1, seed=1)[0]
+        keys = np.arange(1, 301, dtype=np.int64)
+        _fill(store, ANA, keys, vectors, position=7)
+        store.apply(ANA, keys=NONE, vectors=NO_VECTORS, removed=keys[:100], position=8)
+        _fill(store, ("bob",), _keys(1), _units(1), position=3)
+        before = store.cosines(ANA, query, keys)
+
+        store.purge()
+
+        assert (store.position(ANA), store.position(("bob",))) == (8, 3)
+        assert (store.count(ANA), store.count(("bob",))) == (200, 1)
+        assert np.allclose(store.cosines(ANA, query, keys), before, atol=1e-6)
+        assert store.search(ANA, vectors[150], 1)[0].tolist() == [151]
+        _fill(store, ANA, _keys(400), _units(1, seed=2), position=9)
+        assert store.search(ANA, _units(1, seed=2)[0], 1)[0].tolist() == [400]
+        with pytest.raises(DimensionMismatchError):
+            _fill(store, ANA, _keys(3), _units(1, dim=DIM + 1), position=10)
+
+    def test_threads_may_search_during_a_purge(self, store: DocumentStore) -> None:
+        vectors = _units(50)
+        _fill(store, ANA, np.arange(50, dtype=np.int64), vectors)
+
+        with ThreadPoolExecutor(3) as pool:
+            purging = pool.submit(store.purge)
+            found = pool.map(lambda i: int(store.search(ANA, vectors[i], 1)[0][0]), range(50))
+            assert list(found) == list(range(50))
+            purging.result()
+
     def test_it_can_be_closed_twice(self, store: DocumentStore) -> None:
         store.close()
         store.close()

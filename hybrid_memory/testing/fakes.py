@@ -189,6 +189,14 @@ class MemoryDocumentStore:
             self._vectors.pop(namespace, None)
             self._positions.pop(namespace, None)
 
+    def purge(self) -> Sequence[str]:
+        """Do nothing: there is no file."""
+        return ()
+
+    def files(self) -> list[Path]:
+        """Return nothing: there is no file."""
+        return []
+
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
 
