@@ -38,6 +38,7 @@ from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
 from hybrid_memory.types import (
     Budget,
     Completion,
+    Erased,
     Found,
     Gate,
     Hit,
@@ -46,7 +47,9 @@ from hybrid_memory.types import (
     Record,
     Role,
     Stats,
+    Trace,
     Usage,
+    Verified,
     Why,
 )
 from hybrid_memory.upkeep import Problem, Report
@@ -59,6 +62,7 @@ __all__ = [
     "Completion",
     "Context",
     "Dropped",
+    "Erased",
     "Found",
     "Gate",
     "Hit",
@@ -74,7 +78,9 @@ __all__ = [
     "Scope",
     "Source",
     "Stats",
+    "Trace",
     "Usage",
+    "Verified",
     "Weights",
     "Why",
 ]

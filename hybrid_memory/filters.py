@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from hybrid_memory.errors import FilterError, TimeError
 from hybrid_memory.limits import microseconds, when
+from hybrid_memory.types import Record
 
 RECORD_FIELDS = frozenset({"kind", "role", "speaker", "session_id", "source", "at", "importance"})
 MISSING = object()
@@ -40,6 +41,20 @@ def compile_where(where: Mapping[str, Any] | None) -> Predicate | None:
     if where is None:
         return None
     return _Compiler().filter(where, 0)
+
+
+def of_record(record: Record) -> Fields:
+    """Return the fields of a record, for a predicate."""
+
+    def value(name: str) -> Any:
+        if name not in RECORD_FIELDS:
+            return metadata_value(record.metadata, name)
+        if name == "at":
+            return microseconds(record.at)
+        found = getattr(record, name)
+        return MISSING if found is None else found
+
+    return value
 
 
 def metadata_value(metadata: Any, path: str) -> Any:

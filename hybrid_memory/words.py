@@ -83,6 +83,12 @@ def _parts(word: str) -> tuple[str, ...]:
     return (stem(ENGLISH.base_forms.get(word, word)),)
 
 
+def forget() -> None:
+    """Drop the words that this process has met: one of them may have been erased."""
+    _code.cache_clear()
+    _parts.cache_clear()
+
+
 class _Run(NamedTuple):
     """Postings by code, then row: those of `codes[i]` lie at `starts[i]:starts[i + 1]`."""
 

@@ -105,6 +105,10 @@ class MiniLMEmbedder:
         self._in_batches(windows, run, threads=self._threads)
         return found
 
+    def forget(self) -> None:
+        """Drop the last query of each thread."""
+        self._last = threading.local()
+
     def _windows(self, text: str) -> list[list[int]]:
         """Return the token ids of each window, the special ones included."""
         first, *pieces, last = _tokenizer(self._folder).encode(text).ids
@@ -198,6 +202,13 @@ class MaxSim:
         nearest = np.maximum.reduceat(cosines, starts)  # (texts, tokens of the query)
         scores: NDArray[np.float32] = nearest.mean(axis=1).clip(0, 1)
         return scores
+
+    def forget(self) -> None:
+        """Drop the vectors of all texts that were scored."""
+        with self._lock:
+            self._cache.clear()
+            self._bytes = 0
+        self._embedder.forget()
 
     def _tokens(self, texts: Sequence[str]) -> list[_Tokens]:
         digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypedDict, Unpack
 
+from numpy.typing import ArrayLike
+
 from hybrid_memory import indexing, limits, transfer, upkeep
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError
 from hybrid_memory.memory.scope import Scope
@@ -29,7 +31,7 @@ from hybrid_memory.protocols import (
     Vector,
     VectorIndex,
 )
-from hybrid_memory.types import Imported, Namespace, Record
+from hybrid_memory.types import Erased, Imported, Namespace, Record, Verified
 from hybrid_memory.weights import Weights
 
 
@@ -108,6 +110,7 @@ class HybridMemory:
                 index=index,
                 index_above=index_above,
                 documents=documents,
+                filling=self._cache.filling,
             ),
             max_bytes=max_cache_bytes,
         )
@@ -287,6 +290,45 @@ class HybridMemory:
             now=limits.when(self._clock(), "now"),
             on_progress=on_progress,
         )
+
+    def purge(self, *, timeout_s: float = upkeep.TIMEOUT_S) -> Erased:
+        """Remove from all files, and from RAM, what deletes and updates left behind.
+
+        A delete overwrites what it deletes; but copies of it may lie in the log, in unused parts
+        of the file, and its vector in the document store. The database and, where it is a
+        directory of ours, Chroma's are written anew: about as long as copying them takes.
+        What is in the way for longer than `timeout_s`, as a reader of another process may be, is
+        told in `Erased.unfinished`; then purge again.
+        """
+        return upkeep.purge(
+            self._store,
+            cache=self._cache,
+            documents=self._documents,
+            parts=(self._embedder, self._reranker),
+            timeout_s=timeout_s,
+        )
+
+    def verify_erased(
+        self, texts: Sequence[str] = (), vectors: Sequence[ArrayLike] = ()
+    ) -> Verified:
+        """Look for texts and vectors in the bytes of all files of the store, and say where.
+
+        Looked at is everything in the directory of the store and in that of the document store,
+        as bytes: a text in UTF-8 or as in JSON, a vector as float32 or its hexadecimal digits.
+        Anything that is left of one in 63 bytes or more is found, and a shorter one as a whole;
+        of a common phrase or a short text that others have too the same holds. What is still
+        stored is found, of course.
+
+        Raises:
+            StorePathError: a file cannot be read.
+        """
+        files = {path.resolve(): None for path in self._store.files()}
+        outside = [upkeep.OUTSIDE_OF_SCAN]
+        if self._documents is not None:
+            files |= {path.resolve(): None for path in self._documents.files()}
+            if not self._documents.files():
+                outside.append("the document store, whose files are not on this machine or unknown")
+        return upkeep.verify_erased(files, texts=texts, vectors=vectors, outside=outside)
 
     def close(self) -> None:
         """Release files and connections. A second call does nothing."""

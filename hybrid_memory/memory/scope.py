@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from hybrid_memory import documents, indexing, limits, records, transfer, turns
+from hybrid_memory import documents, indexing, limits, records, transfer, turns, upkeep
 from hybrid_memory.errors import InvalidInputError, NotFoundError
+from hybrid_memory.filters import compile_where, of_record
 from hybrid_memory.memory.profile import Profile
 from hybrid_memory.memory.recall import Asked, Recall
 from hybrid_memory.merge import Cut
@@ -22,6 +23,7 @@ from hybrid_memory.prompt import Context, closed, pack
 from hybrid_memory.protocols import OnConflict
 from hybrid_memory.types import (
     Budget,
+    Erased,
     Gate,
     Hit,
     Imported,
@@ -286,6 +288,53 @@ class Scope:
     def delete(self, id: str) -> bool:
         """Delete a record and tell whether it was there."""
         return self._store.delete(self.namespace, [limits.label(id, "id")]) > 0
+
+    def forget(
+        self,
+        *,
+        source: str | None = None,
+        session_id: str | None = None,
+        where: Where | None = None,
+    ) -> int:
+        """Delete all records, of any kind, within these bounds; return how many there were.
+
+        Of the scope's own namespace, and whatever session the scope is of. Like `delete` it is
+        cheap; `HybridMemory.purge` removes from the files what that left behind.
+
+        Raises:
+            InvalidInputError: no bound; to remove everything is `erase`.
+            FilterError: a malformed `where`.
+        """
+        if source is None and session_id is None and not where:
+            raise InvalidInputError(
+                "forget takes at least one of source, session_id and where; "
+                "erase() removes all of a user"
+            )
+        matches = compile_where(where)
+        return self._store.forget(
+            self.namespace,
+            source=limits.optional_label(source, "source"),
+            session_id=limits.optional_label(session_id, "session_id"),
+            matches=None if matches is None else lambda record: matches(of_record(record)),
+        )
+
+    def erase(self, *, timeout_s: float = upkeep.TIMEOUT_S) -> Erased:
+        """Remove all of this namespace from the store, its files and RAM; return what that was.
+
+        Records, profile, what `repair` had put into quarantine, the name itself, and the vectors
+        in a document store. Then the files are written anew, as `HybridMemory.purge` does. Look
+        at `Erased.is_complete`: if something was in the way, the records are gone all the same,
+        and `purge` does the rest. Who writes meanwhile does so before, and it is erased, or after,
+        into a namespace that is new.
+        """
+        return upkeep.erase(
+            self._store,
+            self.namespace,
+            cache=self._memory._cache,
+            documents=self._memory._documents,
+            parts=(self._memory._embedder, self._memory._reranker),
+            timeout_s=timeout_s,
+        )
 
     # -- reading by name ---------------------------------------------------------------------
 

@@ -77,7 +77,10 @@ def check(
             findings.add(Problem("database", namespace, detail=UNREADABLE))
             continue
         if documents is not None:
-            detail = documents_detail(documents, store, namespace, dim=embedder.dim, quick=quick)
+            with cache.filling:
+                detail = documents_detail(
+                    documents, store, namespace, dim=embedder.dim, quick=quick
+                )
             if detail:
                 findings.add(Problem("documents", namespace, detail=detail))
     return findings.report(quarantined=quarantined)

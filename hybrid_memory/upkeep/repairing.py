@@ -62,7 +62,8 @@ def repair(
             findings.add(Problem("database", namespace, detail=UNREADABLE))
             continue
         if documents is not None:
-            _repair_documents(documents, store, namespace, findings, dim=embedder.dim)
+            with cache.filling:
+                _repair_documents(documents, store, namespace, findings, dim=embedder.dim)
     cache.clear()
     left = store.integrity("full") if broken else []
     for detail in dict.fromkeys([*broken, *left]):

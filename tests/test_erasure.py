@@ -1,0 +1,382 @@
+"""Nothing left: what was erased, or deleted and purged, is in no byte of any file."""
+
+import random
+import sqlite3
+import string
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid_memory import HybridMemory, Scope
+from hybrid_memory.backends.chroma import ChromaDocumentStore
+from hybrid_memory.cli import main
+from hybrid_memory.errors import FilterError, InvalidInputError, VectorError
+from hybrid_memory.testing import HashEmbedder, LineSplitter, WordOverlapReranker
+
+DIM = 384
+
+
+class RandomEmbedder(HashEmbedder):
+    """Vectors of the size that is usual, one of its own for each text."""
+
+    def __init__(self) -> None:
+        super().__init__(DIM)
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        rows = [np.random.default_rng(list(text.encode())).standard_normal(DIM) for text in texts]
+        vectors = np.array(rows, np.float32).reshape(-1, DIM)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embed_query(self, text: str) -> np.ndarray:
+        return self.embed([text])[0]
+
+
+def secrets(count: int, seed: int = 0) -> list[str]:
+    """Texts of 20 to 12,000 characters, some of which JSON escapes."""
+    source = random.Random(seed)
+    letters = string.ascii_letters + ' "\\\n\u00e9\u8336'
+    sizes = [20, 60, 200, 1500, 4000, 12000]
+    return [
+        "s" + "".join(source.choices(letters, k=sizes[i % len(sizes)])) + "e" for i in range(count)
+    ]
+
+
+def opened(path: Path, *, chroma: bool = True) -> HybridMemory:
+    return HybridMemory.open(
+        path / "memory",
+        embedder=RandomEmbedder(),
+        splitter=LineSplitter(),
+        documents=ChromaDocumentStore(path / "memory" / "chroma") if chroma else None,
+        durability="normal",
+    )
+
+
+def everywhere(path: Path) -> bytes:
+    files = [part for part in sorted(path.rglob("*")) if part.is_file()]
+    return b"\0".join(part.read_bytes() for part in files)
+
+
+def left(path: Path, texts: list[str], vectors: np.ndarray) -> tuple[list[int], list[int]]:
+    """Scan by brute force, for pieces from the middle of texts and vectors."""
+    content = everywhere(path)
+    seen = [i for i, text in enumerate(texts) if text.encode()[4:20] in content]
+    return seen, [i for i, vector in enumerate(vectors) if vector[100:106].tobytes() in content]
+
+
+@pytest.fixture
+def chroma(tmp_path: Path) -> Iterator[HybridMemory]:
+    with opened(tmp_path) as memory:
+        yield memory
+
+
+def lived(memory: HybridMemory, texts: list[str]) -> Scope:
+    """A life of updates, deletes and repeated adds, in which all texts are stored at some time."""
+    scope = memory.scope(user_id="ana-canary-6151", session_id="session-canary-6151")
+    bob = memory.scope(user_id="bob")
+    third = len(texts) // 3
+    for number, text in enumerate(texts[:third]):
+        scope.add(
+            text,
+            id=f"id-canary-{number}",
+            speaker="speaker-canary",
+            metadata={"city": f"metadata-canary {number}"},
+        )
+        bob.add(f"Bob says {number}, and it stays.")
+    for number, text in enumerate(texts[third : 2 * third]):
+        scope.update(f"id-canary-{number}", text=text)
+    for number in range(0, third, 2):
+        scope.delete(f"id-canary-{number}")
+        scope.add(texts[number], id=f"id-canary-{number}")
+    for number, text in enumerate(texts[2 * third :]):
+        scope.add(text, kind="document", source="menu.md", id=f"chunk-{number}")
+    scope.profile["city"] = "profile-canary"
+    bob.add("The canteen serves lentils.", kind="document", source="menu.md")
+    assert scope.search("tea")
+    assert bob.search("tea")
+    return scope
+
+
+DERIVED = [
+    "ana-canary-6151",
+    "session-canary-6151",
+    "id-canary-",
+    "speaker-canary",
+    "metadata-canary",
+    "profile-canary",
+]
+
+
+def test_no_byte_of_an_erased_user_is_left_in_any_file(
+    chroma: HybridMemory, tmp_path: Path
+) -> None:
+    texts = secrets(100)
+    vectors = RandomEmbedder().embed(texts)
+    scope = lived(chroma, texts)
+    before = chroma.verify_erased(texts, vectors)
+    assert len({trace.number for trace in before.found if trace.what == "text"}) > 30
+    assert len({trace.number for trace in before.found if trace.what == "vector"}) > 30
+    assert all(left(tmp_path, texts, vectors))
+
+    erased = scope.erase()
+
+    assert erased.is_complete, erased.unfinished
+    assert erased.records == {"message": 33, "document": 34}
+    assert (erased.profile_keys, erased.quarantined) == (1, 0)
+    assert any("backups" in sentence for sentence in erased.outside)
+    assert left(tmp_path, texts, vectors) == ([], [])
+    assert not [word for word in DERIVED if word.encode() in everywhere(tmp_path)]
+    after = chroma.verify_erased([*texts, *DERIVED], vectors)
+    assert after.is_clean, after.found
+    assert len(after.files) > 3
+    assert after.bytes == sum(Path(file).stat().st_size for file in after.files)
+    assert scope.search("tea") == []
+    assert dict(scope.profile) == {}
+    bob = chroma.scope(user_id="bob")
+    assert bob.stats().total == 34
+    assert bob.search("lentils", kinds="document")[0].record.text == "The canteen serves lentils."
+
+
+def test_no_byte_of_what_was_deleted_or_updated_is_left_after_a_purge(
+    chroma: HybridMemory, tmp_path: Path
+) -> None:
+    texts = secrets(99)
+    scope = lived(chroma, texts)
+    scope.delete("chunk-0")
+    assert scope.forget(session_id="session-canary-6151", where={"kind": "document"}) == 32
+    # Of the messages one in two was added again; of the others the second version stays.
+    kept = {texts[number] for number in range(0, 33, 2)} | {
+        texts[33 + number] for number in range(1, 33, 2)
+    }
+    gone = [text for text in texts if text not in kept]
+    vectors = RandomEmbedder().embed(gone)
+
+    purged = chroma.purge()
+
+    assert purged.is_complete
+    assert purged.bytes > 0
+    assert left(tmp_path, gone, vectors) == ([], [])
+    assert chroma.verify_erased(gone, vectors).is_clean
+    held = chroma.verify_erased([*kept])
+    assert {trace.number for trace in held.found} == set(range(len(kept)))
+    assert scope.stats().total == 33
+    assert chroma.scope(user_id="bob").search("lentils", kinds="document")
+
+
+_READER = """
+import sys
+from pathlib import Path
+from tests.test_erasure import opened
+with opened(Path(sys.argv[1]), chroma=False) as memory:
+    ana = memory.scope(user_id="ana")
+    for line in sys.stdin:
+        hits = ana.search("tea")
+        print(len(hits), ana.stats().total, *sorted({h.record.id for h in hits}), flush=True)
+"""
+
+
+def test_another_process_reads_nothing_of_an_erased_user_and_then_what_is_new(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add_many([{"text": f"tea {i}", "id": f"old-{i}"} for i in range(5)])
+        with subprocess.Popen(
+            [sys.executable, "-c", _READER, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as reader:
+            assert reader.stdin
+            assert reader.stdout
+
+            def ask() -> str:
+                print("?", file=reader.stdin, flush=True)
+                return reader.stdout.readline().strip()
+
+            assert ask() == "5 5 old-0 old-1 old-2 old-3 old-4"
+            assert ana.erase().is_complete
+            assert ask() == "0 0"
+            ana.add_many([{"text": f"tea {i}", "id": f"old-{i}"} for i in range(2)])
+            assert ask() == "2 2 old-0 old-1"
+            ana.erase()
+            # More than there were, before it reads again.
+            ana.add_many([{"text": f"green tea {i}", "id": f"new-{i}"} for i in range(3)])
+            assert ask() == "3 3 new-0 new-1 new-2"
+            reader.stdin.close()
+
+
+def test_a_reader_in_the_way_is_told_and_a_purge_finishes_the_work(tmp_path: Path) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("a secret of canary-9273")
+        with closing(sqlite3.connect(tmp_path / "memory" / "memory.db")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM records").fetchone()
+
+            erased = ana.erase(timeout_s=0.1)
+
+            assert erased.total == 1
+            assert not erased.is_complete
+            assert "purge again" in erased.unfinished[0]
+            assert ana.search("secret") == []
+            found = memory.verify_erased(["canary-9273"]).found
+            assert {Path(trace.file).name for trace in found} <= {"memory.db", "memory.db-wal"}
+            assert found
+        assert memory.purge().is_complete
+        assert memory.verify_erased(["canary-9273"]).is_clean
+
+
+def test_writers_during_an_erasure_come_before_or_after(tmp_path: Path) -> None:
+    with opened(tmp_path, chroma=False) as memory, opened(tmp_path, chroma=False) as other:
+        ana, writer = memory.scope(user_id="ana"), other.scope(user_id="ana")
+        done = threading.Event()
+
+        def write() -> None:
+            while not done.is_set():
+                writer.add_many(["tea one", "tea two"])
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            for _ in range(5):
+                assert ana.erase().total % 2 == 0
+                assert len(ana.search("tea")) % 2 == 0
+        finally:
+            done.set()
+            thread.join()
+        total = writer.stats().total
+        assert ana.stats().total == total
+        assert total % 2 == 0
+        ana.erase()
+        assert writer.search("tea") == []
+
+
+def test_a_search_in_another_thread_puts_nothing_back_into_chroma(
+    chroma: HybridMemory, tmp_path: Path
+) -> None:
+    ana = chroma.scope(user_id="ana")
+    done = threading.Event()
+
+    def search() -> None:
+        while not done.is_set():
+            ana.search("tea")
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        for number in range(4):
+            texts = [f"tea {number}.{i}" for i in range(20)]
+            ana.add_many(
+                [{"text": text, "kind": "document", "source": "menu.md"} for text in texts]
+            )
+            ana.erase()
+            vectors = RandomEmbedder().embed(texts)
+            assert chroma.verify_erased(vectors=vectors).is_clean
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_chroma_with_collections_of_others_is_left_alone_and_told(tmp_path: Path) -> None:
+    import chromadb
+
+    client = chromadb.PersistentClient(tmp_path / "chroma")
+    client.create_collection("mine", embedding_function=None).add(ids=["a"], embeddings=[[1.0]])
+    client.close()
+    store = ChromaDocumentStore(tmp_path / "chroma")
+
+    [sentence] = store.purge()
+
+    assert "directory of their own" in sentence
+    store.close()
+    client = chromadb.PersistentClient(tmp_path / "chroma")
+    assert client.get_collection("mine", embedding_function=None).count() == 1
+    client.close()
+
+
+def test_forget_takes_a_bound_and_stays_in_its_namespace(memory: HybridMemory) -> None:
+    ana, bob = memory.scope(user_id="ana"), memory.scope(user_id="bob")
+    ana.add("Planted by a page.", source="tool", metadata={"page": 1})
+    ana.add("Planted by another page.", source="tool", metadata={"page": 2})
+    ana.add("I drink tea.")
+    ana.add_instruction("Be brief.")
+    bob.add("Bob's.", source="tool")
+
+    for bounds in ({}, {"where": {}}):
+        with pytest.raises(InvalidInputError, match="at least one"):
+            ana.forget(**bounds)
+    with pytest.raises(FilterError):
+        ana.forget(where={"page": {"$lik": 1}})
+    assert ana.forget(source="tool", where={"page": 2}) == 1
+    assert ana.forget(source="tool") == 1
+    assert ana.forget(where={"kind": "instruction"}) == 1
+    assert [hit.record.text for hit in ana.search("planted tea")] == ["I drink tea."]
+    assert bob.stats().total == 1
+
+
+def test_what_keeps_texts_in_ram_is_asked_to_forget(tmp_path: Path) -> None:
+    class Keeping(WordOverlapReranker):
+        forgot = 0
+
+        def forget(self) -> None:
+            self.forgot += 1
+
+    keeping = Keeping()
+    with HybridMemory.open(tmp_path, embedder=HashEmbedder(), rerank=keeping) as memory:
+        memory.scope(user_id="ana").erase()
+        memory.purge()
+
+    assert keeping.forgot == 2
+
+
+def test_a_scan_finds_a_text_in_pieces_and_in_json_and_a_vector_that_moved(
+    memory: HybridMemory, tmp_path: Path
+) -> None:
+    [text] = secrets(6)[4:5]
+    vector = RandomEmbedder().embed([text])[0]
+    content = text.encode()
+    folder = tmp_path / "memory"
+    (folder / "a.bin").write_bytes(bytes(4 * 2**20 - 40) + content[100:163] + b"\0")
+    (folder / "b.json").write_text(f'{{"text": "{secrets(1)[0]}\\u8336\\n"}}')
+    (folder / "c.bin").write_bytes(b"xyz" + (vector * np.float32(1 + 2e-7))[40:60].tobytes())
+    (folder / "d.txt").write_bytes(vector.tobytes().hex().encode())
+
+    found = memory.verify_erased([text, "\u8336\n"], [vector]).found
+
+    where = {(Path(trace.file).name, trace.what, trace.number) for trace in found}
+    assert where == {
+        ("a.bin", "text", 0),
+        ("b.json", "text", 1),
+        ("c.bin", "vector", 0),
+        ("d.txt", "vector", 0),
+    }
+    [piece] = [trace for trace in found if trace.file.endswith("a.bin")]
+    assert 4 * 2**20 - 40 <= piece.offset < 4 * 2**20 - 8
+    assert (piece.length >= 32, piece.size) == (True, len(content))
+    for texts, vectors in (("bare", ()), ([""], ()), ((), [[0.0, 0.0]]), ((), [[[1.0]]])):
+        with pytest.raises((InvalidInputError, VectorError)):
+            memory.verify_erased(texts, vectors)
+
+
+def test_the_command_erases_when_told_so_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "memory")
+    with HybridMemory.open(store, embedder=HashEmbedder()) as memory:
+        memory.scope(user_id="ana").add("a secret of canary-4410")
+        memory.scope(user_id="bob").add("Bob's.")
+
+    assert main(["erase", "--user", "ana", "--store", store]) == 2
+    assert "1 records" in capsys.readouterr().err
+    assert main(["erase", "--user", "ana", "--yes", "--store", store]) == 0
+    assert "erased 1 records" in capsys.readouterr().out
+    assert main(["erase", "--yes", "--store", store]) == 2
+    assert main(["purge", "--json", "--store", store]) == 0
+    assert '"is_complete": true' in capsys.readouterr().out
+    assert b"canary-4410" not in everywhere(tmp_path)
