@@ -33,7 +33,8 @@ from hybrid_memory.types import Kind
 if TYPE_CHECKING:
     from hybrid_memory import HybridMemory, Scope, transfer
     from hybrid_memory.evaluation import Case
-    from hybrid_memory.protocols import ChatModel, RecordStore
+    from hybrid_memory.protocols import ChatModel, DocumentStore, RecordStore
+    from hybrid_memory.types import Erased
     from hybrid_memory.upkeep import Report
 
 PROBLEMS = 1  # of `check` and `repair`: there are some, or some are left
@@ -292,6 +293,87 @@ def delete(
     with _opened(store, user) as scope:
         gone = [id for id in ids if scope.delete(id)]
     typer.echo(f"deleted {len(gone)} of {len(ids)}")
+
+
+@app.command()
+def forget(
+    user: UserOption,
+    store: StoreOption = STORE,
+    source: Annotated[str | None, typer.Option("--source", help="Said by, or of, this.")] = None,
+    session: Annotated[str | None, typer.Option("--session", help="Of this session.")] = None,
+    where: WhereOption = None,
+) -> None:
+    """Delete all records of a source, a session or a filter; `purge` frees the files of them."""
+    bound = terminal.read_json_object(where, "--where", FilterError)
+    with _opened(store, user) as scope:
+        count = scope.forget(source=source, session_id=session, where=bound)
+    typer.echo(f"deleted {count}")
+
+
+ChromaOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--chroma", help="The directory of a ChromaDocumentStore of this store."),
+]
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Option("--user", help="Whose memory; to be named each time.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Really.")] = False,
+    store: StoreOption = STORE,
+    chroma: ChromaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove all of a user, for good, from all files; exit code 1 if something was in the way."""
+    from hybrid_memory import upkeep
+
+    namespace = limits.namespace((user,))
+    with _opened_store(store) as opened, _opened_documents(chroma) as documents:
+        if not yes:
+            count = opened.stats(namespace).total
+            raise InvalidInputError(
+                f"this removes {count} records of user {user!r}, for good; to do so, add --yes"
+            )
+        erased = upkeep.erase(opened, namespace, documents=documents)
+    _erased(erased, as_json=as_json)
+
+
+@app.command()
+def purge(
+    store: StoreOption = STORE, chroma: ChromaOption = None, as_json: JsonOption = False
+) -> None:
+    """Remove from the files what was deleted before; exit code 1 if something was in the way."""
+    from hybrid_memory import upkeep
+
+    with _opened_store(store) as opened, _opened_documents(chroma) as documents:
+        erased = upkeep.purge(opened, documents=documents)
+    _erased(erased, as_json=as_json)
+
+
+def _erased(erased: Erased, *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(terminal.erased_as_json(erased))
+    else:
+        for line in terminal.erased_lines(erased):
+            typer.echo(line)
+    if not erased.is_complete:
+        raise typer.Exit(PROBLEMS)
+
+
+@contextmanager
+def _opened_documents(path: Path | None) -> Iterator[DocumentStore | None]:
+    if path is None:
+        yield None
+        return
+    from hybrid_memory.backends.chroma import ChromaDocumentStore
+
+    if not path.is_dir():
+        raise StorePathError(f"there is no Chroma database at {path}")
+    documents = ChromaDocumentStore(path)
+    try:
+        yield documents
+    finally:
+        documents.close()
 
 
 @app.command()

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybrid_memory.errors import InvalidInputError, TextError, TimeError
-from hybrid_memory.types import Gate, Hit, Record, Stats, Why
+from hybrid_memory.types import Erased, Gate, Hit, Record, Stats, Why
 
 if TYPE_CHECKING:
     from hybrid_memory import Answer
@@ -183,6 +183,26 @@ def stats_table(stats: Stats) -> Table:
             Text(name.replace("_", " ")), Text("-" if value is None else plain(str(value)))
         )
     return made
+
+
+def erased_as_json(erased: Erased) -> dict[str, Any]:
+    """Return what an erasure or a purge did."""
+    values = {name: getattr(erased, name) for name in erased.__dataclass_fields__}
+    values["records"] = dict(erased.records)
+    return values | {"is_complete": erased.is_complete}
+
+
+def erased_lines(erased: Erased) -> list[str]:
+    """Return what an erasure or a purge did, in words."""
+    lines = []
+    if erased.namespace is not None:
+        lines.append(
+            f"erased {erased.total} records, {erased.profile_keys} keys of the profile, "
+            f"{erased.quarantined} damaged rows"
+        )
+    lines.append(f"{len(erased.files)} files written anew, {erased.bytes} bytes smaller")
+    lines += [f"unfinished: {plain(sentence)}" for sentence in erased.unfinished]
+    return lines + [f"not reached: {plain(sentence)}" for sentence in erased.outside]
 
 
 def stats_as_json(stats: Stats) -> dict[str, Any]:
