@@ -21,7 +21,7 @@ WINDOW = 4 * 2**20
 PIECE = 32  # bytes
 _FLOATS = PIECE // 4
 _GRAM = 8  # bytes by which pieces of texts are looked up
-_BITS = 20  # of the table that sorts out most places
+_BITS = 22  # of the table that sorts out most places
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, Knuth, vol. 3, 6.4
 _CLOSE = 1e-5  # relative: an index makes the norms 1 again, and so moves the last bits
 MAX_TRACES = 1000
@@ -205,6 +205,10 @@ class _Vectors:
                 which = np.repeat(low - np.cumsum(wide) + wide, wide) + np.arange(wide.sum())
                 at = np.repeat(at, wide)
                 with np.errstate(all="ignore"):
+                    # Most places fall out by the last float already.
+                    last = floats[which, -1]
+                    close = np.abs(values[at + count - 1] - last) <= _CLOSE * np.abs(last) + 1e-9
+                    at, which = at[close], which[close]
                     seen = values[at[:, None] + np.arange(count)]
                     near = np.abs(seen - floats[which]) <= _CLOSE * np.abs(floats[which]) + 1e-9
                 for row in np.flatnonzero(near.all(axis=1)).tolist():
