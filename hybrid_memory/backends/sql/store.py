@@ -843,8 +843,8 @@ class SQLRecordStore:
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """Yield the driver's writing connection, outside of a transaction."""
-        writer, _ = self._engines()
-        with self._lock, self._faults(), closing(writer.raw_connection()) as raw:
+        links = self._links()
+        with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
             connection = cast(sqlite3.Connection, raw.driver_connection)
             try:
                 yield connection
