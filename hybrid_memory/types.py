@@ -53,10 +53,13 @@ class Record:
     expires_at: datetime | None = None
 
     def as_message(self) -> dict[str, Any]:
-        """Return the turn as a chat message, with the tool calls it was stored with."""
+        """Return the turn as a chat message, with the tool calls it was stored with.
+
+        Its role is the record's, whatever the data says.
+        """
         message: dict[str, Any] = {"role": self.role, "content": self.text}
         stored = (self.data or NOTHING).get("message")
-        return message | dict(stored) if isinstance(stored, Mapping) else message
+        return message | dict(stored) | {"role": self.role} if isinstance(stored, Mapping) else message
 
 
 @dataclass(frozen=True, slots=True)

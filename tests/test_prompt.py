@@ -66,7 +66,7 @@ def _pack(**changes: Any) -> Context:
         "count_tokens": _words,
     }
     arguments |= changes
-    return pack(arguments.pop("query"), **arguments)
+    return pack(arguments.pop("query"), **({"key": b"of the tests"} | arguments))
 
 
 def _lines(context: Context, name: str) -> list[str]:
@@ -248,7 +248,7 @@ def test_instructions_come_first_and_outside_of_what_is_data() -> None:
         hits=_hits(_record("I like Rust.", 2)),
     )
 
-    before, _, memory = context.as_system_prompt().partition("<memory>")
+    before, _, memory = context.as_system_prompt().partition(f"<{context.tag}>")
     assert "- Be concise." in before
     assert "Be concise." not in memory
     assert "I like Rust." in memory
@@ -626,15 +626,16 @@ def _shape(prompt: str) -> list[str]:
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_a_hostile_text_neither_closes_its_block_nor_adds_a_line(text: str) -> None:
     plain, hostile = (
-        {place: _pack(**parts, max_tokens=5000).as_system_prompt() for place, parts in all_.items()}
+        {place: _pack(**parts, max_tokens=5000) for place, parts in all_.items()}
         for all_ in (_places("hello"), _places(text))
     )
 
-    for place, prompt in hostile.items():
-        assert _shape(prompt) == _shape(plain[place]), place
-        assert len(prompt.splitlines()) == len(plain[place].splitlines()), place
+    for place, context in hostile.items():
+        prompt, expected = context.as_system_prompt(), plain[place].as_system_prompt()
+        assert _shape(prompt) == _shape(expected), place
+        assert len(prompt.splitlines()) == len(expected.splitlines()), place
         assert re.findall("[<>]", prompt) == ["<", ">", "<", ">"], place
-        assert prompt.endswith("\n</memory>"), place
+        assert prompt.endswith(f"\n</{context.tag}>"), place
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

@@ -63,6 +63,7 @@ def _pack(**changes: Any) -> Context:
         "max_tokens": 1000,
         "threshold": 0.14,
         "count_tokens": _words,
+        "key": b"of the tests",
     }
     return pack("Which?", **arguments | changes)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,7 +15,7 @@ from typing import Literal, Self, TypedDict, Unpack
 from numpy.typing import ArrayLike
 
 from hybrid_memory import indexing, limits, transfer, upkeep
-from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError
+from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
 from hybrid_memory.partition import Partition, PartitionCache
@@ -374,6 +377,22 @@ class HybridMemory:
 
     def _encode(self, query: str) -> Vector:
         return limits.unit_vector(self._embedder.embed_query(query), dim=self._embedder.dim)
+
+    def _fence_key(self, namespace: Namespace, session_id: str | None) -> bytes:
+        """Return what names the memory block of a session: the same as long as the store lives.
+
+        So the beginning of a prompt stays the same for caches, and nobody who can only write texts
+        can work it out.
+        """
+        said = json.dumps([*namespace, session_id]).encode()
+        return hashlib.blake2b(said, key=self._secret, person=b"fence key").digest()
+
+    @cached_property
+    def _secret(self) -> bytes:
+        try:
+            return hashlib.blake2b(self._store.id.encode()).digest()
+        except StoreError:  # read-only, or full: the name is this process's own
+            return secrets.token_bytes(32)
 
     def _maxsim(self) -> Reranker:
         from hybrid_memory.backends.onnx import MaxSim, MiniLMEmbedder

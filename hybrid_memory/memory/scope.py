@@ -552,6 +552,7 @@ class Scope:
             threshold=weights.threshold,
             abstain=weights.abstain,
             count_tokens=self._memory._count_tokens,
+            key=self._memory._fence_key(self.namespace, self.session_id),
             budget=budget,
             confidence=recalled.confidence,
             problems=recalled.problems,

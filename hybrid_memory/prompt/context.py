@@ -65,9 +65,10 @@ class Context:
     """What goes into the prompt for one query, and what was left out.
 
     `tokens` counts `as_system_prompt()` whole and is never over the budget. `rule` is the sentence
-    that tells the model how to use the memory. `note` says in a sentence what a caller may want
-    to know: that no memory was used, or that an instruction had no room. `dropped` are hits,
-    `left_out` what is no hit. `confidence`, in [0, 1], is how sure the search was.
+    that tells the model how to use the memory, `tag` the name of the block that the memory is in:
+    the same for a scope, and unknown to whoever writes into it. `note` says in a sentence what a
+    caller may want to know: that no memory was used, or that an instruction had no room.
+    `dropped` are hits, `left_out` what is no hit. `confidence`, in [0, 1], is how sure the search was.
     """
 
     query: str
@@ -78,6 +79,7 @@ class Context:
     gate: Gate = field(default_factory=Gate)
     profile: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     rule: str = ""
+    tag: str = "memory"
     note: str = ""
     left_out: tuple[LeftOut, ...] = ()
     confidence: float = 0.0
@@ -104,7 +106,8 @@ class Context:
 
     def as_system_prompt(self) -> str:
         """Return all blocks as one text for the system message; empty if there is nothing."""
-        return system_prompt([(block.name, block.text) for block in self.blocks], self.rule)
+        blocks = [(block.name, block.text) for block in self.blocks]
+        return system_prompt(blocks, self.rule, self.tag)
 
     def as_messages(self) -> list[dict[str, Any]]:
         """Return messages for a chat model: a system message, the session's turns, the query.
@@ -114,14 +117,17 @@ class Context:
         others = [(block.name, block.text) for block in self.blocks if block.name != "session"]
         session = self.block("session")
         messages: list[dict[str, Any]] = []
-        if system := system_prompt(others, self.rule):
+        if system := system_prompt(others, self.rule, self.tag):
             messages.append({"role": "system", "content": system})
         if session:
             messages += [record.as_message() for record in session.records]
         return [*messages, {"role": "user", "content": self.query}]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the context as one JSON object, with scores, ids, and what was left out."""
+        """Return the context as one JSON object, with scores, ids, and what was left out.
+
+        Texts are as they were stored; as strings of JSON they cannot end their place in it.
+        """
         scores = {identity(hit.record): round(hit.score, 4) for hit in self.hits}
 
         def items(name: str) -> list[dict[str, Any]]:
