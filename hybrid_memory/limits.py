@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,18 @@ MAX_LABELS = 8
 MAX_K = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: a short name as it is; of anything else, which may be a text
+    in a wrong place, only the type.
+    """
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return repr(value)
+    return f"a {type(value).__name__}"
+
+
+_NAME = re.compile(r"[A-Za-z][\w-]{0,31}")
 
 
 def text(value: object, name: str = "text") -> str:
@@ -96,7 +109,7 @@ def namespace(value: object) -> Namespace:
     """
     if not isinstance(value, tuple | list):
         raise NamespaceError(
-            f"a namespace is a tuple of labels such as ('team', 'ana'), not {value!r}"
+            f"a namespace is a tuple of labels such as ('team', 'ana'), not {shown(value)}"
         )
     if not 1 <= len(value) <= MAX_LABELS:
         raise NamespaceError(f"a namespace has 1 to {MAX_LABELS} labels, not {len(value)}")
@@ -145,7 +158,7 @@ def kind(value: object) -> Kind:
     for known in KINDS:
         if value == known:
             return known
-    raise InvalidInputError(f"unknown kind {value!r}; one of {', '.join(KINDS)}")
+    raise InvalidInputError(f"unknown kind {shown(value)}; one of {', '.join(KINDS)}")
 
 
 def role(value: object) -> Role:
@@ -153,7 +166,7 @@ def role(value: object) -> Role:
     for known in ROLES:
         if value == known:
             return known
-    raise InvalidInputError(f"unknown role {value!r}; one of {', '.join(ROLES)}")
+    raise InvalidInputError(f"unknown role {shown(value)}; one of {', '.join(ROLES)}")
 
 
 def kinds(value: Iterable[str] | str | None) -> frozenset[Kind] | None:
@@ -258,9 +271,14 @@ def _plain(value: object, path: str, depth: int, limit: int) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise MetadataError(f"{path} has the key {key!r}; keys are strings")
+                raise MetadataError(
+                    f"{path} has a key that is a {type(key).__name__}, not a string"
+                )
             _plain(key, f"a key of {path}", depth, limit)
-        return {key: _plain(part, f"{path}.{key}", depth - 1, limit) for key, part in value.items()}
+        return {
+            key: _plain(part, f"{path}.{key if _NAME.fullmatch(key) else '...'}", depth - 1, limit)
+            for key, part in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(part, f"{path}[{i}]", depth - 1, limit) for i, part in enumerate(value)]
     hint = "; use its isoformat()" if isinstance(value, datetime) else ""

@@ -35,9 +35,9 @@ def from_message(message: Message) -> dict[str, Any]:
     """
     try:
         role = _ROLES[message["role"]]
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError):
         raise InvalidInputError(
-            f"a message is a mapping with a role of {', '.join(_ROLES)}: {error}"
+            f"a message is a mapping with a role of {', '.join(_ROLES)}"
         ) from None
     content = message.get("content")
     kept = {key: value for key, value in message.items() if key not in _OURS and value is not None}

@@ -59,7 +59,9 @@ class Record:
         """
         message: dict[str, Any] = {"role": self.role, "content": self.text}
         stored = (self.data or NOTHING).get("message")
-        return message | dict(stored) | {"role": self.role} if isinstance(stored, Mapping) else message
+        return (
+            message | dict(stored) | {"role": self.role} if isinstance(stored, Mapping) else message
+        )
 
 
 @dataclass(frozen=True, slots=True)

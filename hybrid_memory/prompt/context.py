@@ -68,7 +68,8 @@ class Context:
     that tells the model how to use the memory, `tag` the name of the block that the memory is in:
     the same for a scope, and unknown to whoever writes into it. `note` says in a sentence what a
     caller may want to know: that no memory was used, or that an instruction had no room.
-    `dropped` are hits, `left_out` what is no hit. `confidence`, in [0, 1], is how sure the search was.
+    `dropped` are hits, `left_out` what is no hit. `confidence`, in [0, 1], is how sure
+    the search was.
     """
 
     query: str
