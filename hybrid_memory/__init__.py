@@ -9,6 +9,7 @@ read    query  -> analyze -> gather -> score -> merge -> prompt
 
 memory/        HybridMemory (engine.py), Scope with both paths (scope.py, recall.py), the profile
 records.py     write: arguments into records, each checked
+redaction.py   write, if asked for: secrets out of texts
 documents.py   write: documents into chunks
 indexing.py    write: what a record is found by
 analyze.py     read 1: a question's words, names, dates and intent
@@ -17,7 +18,7 @@ outside.py     read 2: candidates from outside retrievers
 score.py       read 3: signals in [0, 1], one function each
 merge.py       read 4: one ranking: weigh, boost by session, recency, repetitions, variety
 weights.py     what that is set to, as one value
-prompt/        read 5: gate, pack into the budget, put into the prompt
+prompt/        read 5: gate, pack into the budget, put into the prompt; take it out of transcripts
 partition.py   the hot copy of a namespace: vectors, postings, columns
 upkeep/        is all of it whole? and made whole
 transfer/      export and import                       restoring.py an import and what is there

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
-from hybrid_memory import limits, turns
+from hybrid_memory import limits, redaction, turns
 from hybrid_memory.errors import InvalidInputError, SourceError
-from hybrid_memory.types import Namespace, Record
+from hybrid_memory.types import Kind, Namespace, Record, Role
 
 AUTHORITIES = ("user", "developer")  # who may give instructions: what is read elsewhere is data
+PROPOSED = "proposed"  # in the data of an instruction that waits to be confirmed
+# Who speaks in a role, where nobody says where a text comes from.
+_SOURCES = {"user": "user", "assistant": "assistant", "tool": "tool", "system": "developer"}
 
 
 class Item(TypedDict, total=False):
@@ -28,7 +31,7 @@ class Item(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     data: Mapping[str, Any] | None
     importance: float
-    source: str
+    source: str | None
     expires_at: datetime | None
     valid_from: datetime | None
     valid_to: datetime | None
@@ -68,15 +71,12 @@ def record(
     values = {"text": item} if isinstance(item, str) else dict(item)
     if unknown := values.keys() - Item.__annotations__.keys():
         raise InvalidInputError(
-            f"unknown argument {min(map(str, unknown))!r}; "
+            f"unknown argument {limits.shown(min(map(str, unknown)))}; "
             f"an item takes {', '.join(Item.__annotations__)}"
         )
     kind = limits.kind(values.get("kind", "message"))
-    source = limits.label(values.get("source", "user"), "source")
-    if kind == "instruction" and source not in AUTHORITIES:
-        raise SourceError(
-            f"source {source!r} may not give instructions; only {' and '.join(AUTHORITIES)} may"
-        )
+    role = limits.role(values.get("role", "user"))
+    source = _source(values.get("source"), kind, role)
     at = limits.optional_when(values.get("at"), "at") or now + timedelta(microseconds=number)
     valid_from = limits.optional_when(values.get("valid_from"), "valid_from")
     valid_to = limits.optional_when(values.get("valid_to"), "valid_to")
@@ -91,6 +91,7 @@ def record(
         data = limits.json_object(
             data, "data", max_bytes=limits.MAX_DATA_BYTES, max_depth=limits.MAX_DATA_DEPTH
         )
+    _check_authority(kind, role, source, data)
     return Record(
         id=limits.optional_label(values.get("id"), "id") or uuid.uuid4().hex,
         namespace=namespace,
@@ -98,7 +99,7 @@ def record(
         text=limits.text(values.get("text")),
         at=at,
         created_at=now,
-        role=limits.role(values.get("role", "user")),
+        role=role,
         speaker=limits.optional_label(values.get("speaker"), "speaker"),
         session_id=limits.optional_label(values.get("session_id", session_id), "session_id"),
         source=source,
@@ -115,12 +116,87 @@ def changed(old: Record, changes: Mapping[str, Any]) -> Record:
     """Return a record with some fields changed, checked as if it were new."""
     if unknown := changes.keys() - Changes.__annotations__.keys():
         raise InvalidInputError(
-            f"{min(unknown)!r} cannot be changed; {', '.join(Changes.__annotations__)} can"
+            f"{limits.shown(min(unknown))} cannot be changed; "
+            f"{', '.join(Changes.__annotations__)} can"
         )
     if changes.get("at", old.at) is None:
         raise InvalidInputError("at cannot be None: a record has a time")
     values = {name: getattr(old, name) for name in Item.__annotations__} | dict(changes)
     if "text" in changes and "data" not in changes:
         values["data"] = turns.without_content(old.data)
+    if is_proposed(old):
+        # Only a confirmation puts it in force.
+        values["data"] = {**(values["data"] or {}), PROPOSED: True}
     new = record(values, namespace=old.namespace, session_id=old.session_id, now=old.created_at)
     return replace(new, superseded_by=old.superseded_by)
+
+
+def is_proposed(instruction: Record) -> bool:
+    """Tell whether an instruction waits to be confirmed, and is not in force."""
+    return (instruction.data or {}).get(PROPOSED) is True
+
+
+def confirmed(proposal: Record, source: str) -> Record:
+    """Return a proposed instruction as one that its new source gives; the old one is noted.
+
+    Raises:
+        SourceError: the source may not give instructions.
+    """
+    source = limits.label(source, "source")
+    data = {key: value for key, value in (proposal.data or {}).items() if key != PROPOSED}
+    data["proposed_by"] = proposal.source
+    _check_authority(proposal.kind, "user", source, data)
+    return replace(proposal, source=source, role="user", data=data)
+
+
+def redacted(record: Record, redact: Callable[[str], str]) -> Record:
+    """Return a record whose text, metadata and data went through `redact`, checked again."""
+    changes: dict[str, Any] = {"text": limits.text(_checked(redact)(record.text))}
+    if record.metadata:
+        metadata = redaction.redact_json(record.metadata, _checked(redact))
+        changes["metadata"] = limits.json_object(metadata, "metadata")
+    if record.data:
+        changes["data"] = limits.json_object(
+            redaction.redact_json(record.data, _checked(redact)),
+            "data",
+            max_bytes=limits.MAX_DATA_BYTES,
+            max_depth=limits.MAX_DATA_DEPTH,
+        )
+    return replace(record, **changes)
+
+
+def redacted_value(value: Any, redact: Callable[[str], str], name: str) -> Any:
+    """Return a value of a profile whose strings went through `redact`, checked again."""
+    return limits.json_value(redaction.redact_json(value, _checked(redact)), name)
+
+
+def _checked(redact: Callable[[str], str]) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        told = redact(text)
+        if not isinstance(told, str):
+            raise InvalidInputError(f"redact must return a string, not {type(told).__name__}")
+        return told
+
+    return checked
+
+
+def _source(given: object, kind: Kind, role: Role) -> str:
+    if given is not None:
+        return limits.label(given, "source")
+    return "document" if kind == "document" else _SOURCES[role]
+
+
+def _check_authority(kind: Kind, role: Role, source: str, data: Mapping[str, Any] | None) -> None:
+    """Refuse what would be an order by somebody who may not give one."""
+    is_order = kind == "instruction" and (data or {}).get(PROPOSED) is not True
+    may = source in AUTHORITIES and role not in ("assistant", "tool")
+    if is_order and not may:
+        raise SourceError(
+            f"source {limits.shown(source)} may not give instructions; only "
+            f"{' and '.join(AUTHORITIES)} may: propose it, and let one of them confirm"
+        )
+    if role == "system" and source not in AUTHORITIES:
+        raise SourceError(
+            f"source {limits.shown(source)} may not speak in the role 'system'; "
+            f"only {' and '.join(AUTHORITIES)} may"
+        )

@@ -14,7 +14,7 @@ from typing import Literal, Self, TypedDict, Unpack
 
 from numpy.typing import ArrayLike
 
-from hybrid_memory import indexing, limits, transfer, upkeep
+from hybrid_memory import indexing, limits, records, transfer, upkeep
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
@@ -47,8 +47,10 @@ class Parts(TypedDict, total=False):
     `splitter` and `readers`, by suffix, make chunks of documents. `rerank` looks a second time at
     the best 50: "maxsim" compares their words one by one with the question's, in context.
     `count_tokens` measures budgets (word pieces of the bundled tokenizer). `clock` tells an aware
-    time. `max_cache_bytes` bounds
-    the namespaces held in RAM (1 GiB).
+    time. `max_cache_bytes` bounds the namespaces held in RAM (1 GiB). `redact` goes over texts and
+    all strings in data, metadata and values of profiles before they are stored or encoded; a
+    second time must change nothing. `hybrid_memory.redaction.redact_secrets` takes out keys and
+    card numbers.
     """
 
     llm: ChatModel | None
@@ -62,6 +64,7 @@ class Parts(TypedDict, total=False):
     count_tokens: TokenCounter | None
     clock: Clock | None
     max_cache_bytes: int
+    redact: Callable[[str], str] | None
 
 
 class HybridMemory:
@@ -86,6 +89,7 @@ class HybridMemory:
         count_tokens: TokenCounter | None = None,
         clock: Clock | None = None,
         max_cache_bytes: int = 2**30,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         """Put a memory together from parts; what is None is the default of `open`.
 
@@ -102,6 +106,7 @@ class HybridMemory:
         self._reranker = self._maxsim() if rerank == "maxsim" else rerank
         self._count_tokens = count_tokens or _bundled_token_counter
         self._clock = clock or _utc_now
+        self._redact = redact
         self._space_is_set = False
         index = index or _faiss_index
         index_above = limits.whole(index_above, "index_above", low=0)
@@ -231,6 +236,7 @@ class HybridMemory:
             namespace=None if namespace is None else limits.namespace(namespace),
             on_conflict=on_conflict,
             on_progress=on_progress,
+            redact=self._redact,
         )
 
     def backup(
@@ -358,6 +364,12 @@ class HybridMemory:
                 f"the store was written with {name} ({dim} dimensions), the embedder is "
                 f"{mine[0]} ({mine[1]}); open it with the former, or use another directory"
             )
+
+    def _redacted(self, record: Record) -> Record:
+        return record if self._redact is None else records.redacted(record, self._redact)
+
+    def _redact_text(self, text: str) -> str:
+        return text if self._redact is None else self._redact(text)
 
     def _insert(
         self, namespace: Namespace, records: Sequence[Record], at_given: Sequence[bool]

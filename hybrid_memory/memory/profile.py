@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from hybrid_memory import limits
+from hybrid_memory import limits, records
 from hybrid_memory.protocols import RecordStore
 from hybrid_memory.types import Namespace
 
@@ -16,7 +16,13 @@ class Profile(MutableMapping[str, Any]):
     Read from the store each time, so that every process sees the last write.
     """
 
-    def __init__(self, store: RecordStore, namespace: Namespace) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        namespace: Namespace,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self._redact = redact
         self._store = store
         self._namespace = namespace
 
@@ -26,6 +32,8 @@ class Profile(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         key = _key(key)
         plain = limits.json_value(value, f"profile[{key!r}]")
+        if self._redact is not None:
+            plain = records.redacted_value(plain, self._redact, f"profile[{key!r}]")
         self._store.set_profile(self._namespace, {key: plain})
 
     def __delitem__(self, key: str) -> None:

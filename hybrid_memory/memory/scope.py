@@ -8,18 +8,24 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from hybrid_memory import documents, indexing, limits, records, transfer, turns, upkeep
-from hybrid_memory.errors import InvalidInputError, NotFoundError
+from hybrid_memory.errors import InvalidInputError, NotFoundError, TextError
 from hybrid_memory.filters import compile_where, of_record
 from hybrid_memory.memory.profile import Profile
 from hybrid_memory.memory.recall import Asked, Recall
 from hybrid_memory.merge import Cut
 from hybrid_memory.outside import Source
-from hybrid_memory.prompt import Context, closed, pack
+from hybrid_memory.prompt import (
+    Context,
+    closed,
+    pack,
+    without_memory,
+    without_memory_message,
+)
 from hybrid_memory.protocols import OnConflict
 from hybrid_memory.types import (
     Budget,
@@ -70,7 +76,7 @@ class Scope:
         self.read = read
         self.session_id = session_id
         self._recall = Recall(memory, (namespace, *read), session_id, sources)
-        self.profile: MutableMapping[str, Any] = Profile(self._store, namespace)
+        self.profile: MutableMapping[str, Any] = Profile(self._store, namespace, memory._redact)
 
     def __repr__(self) -> str:
         return f"Scope({self.namespace}, session_id={self.session_id!r}, read={self.read})"
@@ -89,16 +95,21 @@ class Scope:
         metadata: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         importance: float = 0.5,
-        source: str = "user",
+        source: str | None = None,
         expires_at: datetime | None = None,
     ) -> Record:
         """Remember a text; it is on disk when this returns.
 
         `at` is when it happened (now, if None). With an `id`, a repeated call with the same
-        content changes nothing, so a retry is safe.
+        content changes nothing, so a retry is safe. `source` is where the text comes from: `user`,
+        `assistant`, `tool`, `document`, `developer`, `import`, or the name of a document or tool.
+        Without one it is who speaks in the `role`.
 
         Raises:
             InvalidInputError: one of its kinds names what cannot be accepted.
+            SourceError: an instruction, or the role `system`, from another source than `user` and
+                `developer`.
+            TextError: a message that holds nothing but what a context put into a prompt.
             ConflictError: the id is there with other content.
         """
         arguments = {
@@ -114,21 +125,35 @@ class Scope:
             "source": source,
             "expires_at": expires_at,
         }
-        return self.add_many([arguments])[0]
+        stored = self.add_many([arguments])
+        if not stored:
+            raise TextError(
+                "text is only what the memory put into a prompt; it is not stored again"
+            )
+        return stored[0]
 
     def add_many(self, items: Iterable[str | Mapping[str, Any]]) -> list[Record]:
         """Remember many texts in one commit: all of them or, if one is refused, none.
 
         An item is a text or a mapping of `add`'s arguments, which may also name a `session_id`
         other than the scope's. Items without a time follow one another by a microsecond.
+
+        What a context put into a prompt is taken out of messages; of one that holds nothing else
+        no record is made.
         """
         if isinstance(items, str | Mapping):
             raise InvalidInputError("add_many takes a list of items; for one use add")
         now = self._now()
-        given = list(items)
+        given = [new for item in items if (new := _without_echo(item)) is not None]
         made = [
-            records.record(
-                item, namespace=self.namespace, session_id=self.session_id, now=now, number=number
+            self._memory._redacted(
+                records.record(
+                    item,
+                    namespace=self.namespace,
+                    session_id=self.session_id,
+                    now=now,
+                    number=number,
+                )
             )
             for number, item in enumerate(given)
         ]
@@ -141,10 +166,17 @@ class Scope:
         Tool calls and their results are kept as they are and come back from `messages()` as
         `Record.as_message()`. A message may also have an `at`, an `id`, a `speaker` and
         `metadata`.
+
+        What a context put into a prompt is taken out before; a message that holds nothing else,
+        such as the system message of `Context.as_messages`, is passed over.
         """
         if isinstance(messages, str | Mapping):
             raise InvalidInputError("add_messages takes a list of messages")
-        return self.add_many([turns.from_message(message) for message in messages])
+        heard = [
+            without_memory_message(message) if isinstance(message, Mapping) else message
+            for message in messages
+        ]
+        return self.add_many([turns.from_message(one) for one in heard if one is not None])
 
     def add_fact(
         self,
@@ -199,23 +231,47 @@ class Scope:
         source: str = "user",
         expires_at: datetime | None = None,
         id: str | None = None,
+        propose: bool = False,
     ) -> Record:
         """Remember a rule for the answers; it is in every context while it is in force.
 
+        With `propose` it is not in force, and in no context, until `confirm` is called: so may any
+        source give one. `delete` refuses it.
+
         Raises:
-            SourceError: the source is neither `user` nor `developer`: what a document or a tool
-                says is data and never an order.
+            SourceError: the source is neither `user` nor `developer`, and it is no proposal: what
+                a document or a tool says is data and never an order.
         """
         limits.whole(priority, "priority", low=-1000, high=1000)
+        proposed = {records.PROPOSED: True} if propose else {}
         return self.add(
             text,
             kind="instruction",
-            data={"priority": priority},
+            data={"priority": priority, **proposed},
             at=at,
             source=source,
             expires_at=expires_at,
             id=id,
         )
+
+    def proposals(self, *, now: datetime | None = None) -> list[Record]:
+        """Return the instructions that wait to be confirmed, the newest first."""
+        return [one for one in self._newest("instruction", now) if records.is_proposed(one)]
+
+    def confirm(self, id: str, *, source: Literal["user", "developer"] = "user") -> Record:
+        """Put a proposed instruction in force and return it; `source` is who confirms it.
+
+        Raises:
+            NotFoundError: no such record here.
+            InvalidInputError: it is not a proposal.
+            ConflictError: it was changed meanwhile.
+        """
+        proposal = self.get(id)
+        if proposal.kind != "instruction" or not records.is_proposed(proposal):
+            raise InvalidInputError(f"record {id!r} is not a proposed instruction")
+        new = records.confirmed(proposal, source)
+        [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
+        return self._store.update(self.namespace, draft, expected_version=proposal.version)
 
     def add_documents(
         self,
@@ -235,7 +291,11 @@ class Scope:
         Raises:
             DocumentError: a path that is missing, of an unknown format, or has no text.
         """
-        wanted = list(documents.documents(items, source=source, readers=self._memory._readers))
+        # Redacted whole: a key may stand across the end of a chunk.
+        wanted = [
+            replace(one, pages=tuple(map(self._memory._redact_text, one.pages)))
+            for one in documents.documents(items, source=source, readers=self._memory._readers)
+        ]
         pieces = list(documents.chunks(wanted, self._memory._splitter))
         stored: list[Record] = []
         for start in range(0, len(pieces), _CHUNKS_AT_ONCE):
@@ -279,7 +339,7 @@ class Scope:
             InvalidInputError: a field that cannot be changed, or a value that cannot be accepted.
         """
         old = self.get(id)
-        new = records.changed(old, changes)
+        new = self._memory._redacted(records.changed(old, changes))
         [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
         # What was read is what is changed: another writer in between must not be undone.
         version = old.version if expected_version is None else expected_version
@@ -378,7 +438,8 @@ class Scope:
 
     def instructions(self, *, now: datetime | None = None) -> list[Record]:
         """Return the instructions in force, highest priority first, then the newest first."""
-        return sorted(self._newest("instruction", now), key=lambda one: -_priority(one))
+        told = (one for one in self._newest("instruction", now) if not records.is_proposed(one))
+        return sorted(told, key=lambda one: -_priority(one))
 
     def facts(self, slot: str | None = None, as_of: datetime | None = None) -> list[Record]:
         """Return the facts that hold now, or held at a time, in the order they were learned.
@@ -578,7 +639,7 @@ class Scope:
             ChatModelUnavailableError: the model did not answer.
         """
         context = self.context(question, max_tokens=max_tokens, now=now, gate=gate, budget=budget)
-        self.add(question, at=now)
+        self.add_many([{"text": question, "at": now}])
         reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
         if reply.text.strip("\0 \n\t"):
             # Told at one given time, the answer still follows the question.
@@ -591,6 +652,24 @@ class Scope:
 
     def _now(self, now: datetime | None = None) -> datetime:
         return limits.when(self._memory._clock() if now is None else now, "now")
+
+
+def _without_echo(item: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+    """Return an item without what a context put into a prompt; None if nothing else is in it."""
+    text = item.get("text") if isinstance(item, Mapping) else item
+    if not isinstance(text, str):
+        return item
+    if isinstance(item, Mapping) and item.get("kind", "message") != "message":
+        return item
+    kept = without_memory(text)
+    if kept == text:
+        return item
+    if not kept:
+        return None
+    if not isinstance(item, Mapping):
+        return kept
+    data = item.get("data")
+    return {**item, "text": kept, "data": turns.without_content(data)}
 
 
 def _priority(instruction: Record) -> int:

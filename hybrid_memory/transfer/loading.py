@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, get_args
 
-from hybrid_memory import indexing
+from hybrid_memory import indexing, records
 from hybrid_memory.errors import ConflictError, InvalidInputError
 from hybrid_memory.protocols import Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
@@ -28,11 +29,12 @@ def load(
     namespace: Namespace | None = None,
     on_conflict: OnConflict = "error",
     on_progress: OnProgress | None = None,
+    redact: Callable[[str], str] | None = None,
 ) -> Imported:
     """Store what an export or an importer yields, in batches, and return the counts.
 
     Of a batch all is stored or, if a line of it is refused, nothing. `claim` is called before
-    anything is stored. With a `namespace` everything goes there.
+    anything is stored. With a `namespace` everything goes there. `redact` goes over each string.
 
     Raises:
         TransferError: the file cannot be read, or a line of it is malformed.
@@ -44,12 +46,25 @@ def load(
         )
     imported, done = Imported(), 0
     with reader(origin, embedder, namespace, now, count=on_progress is not None) as (total, lines):
+        if redact is not None:
+            lines = map(partial(_redacted, redact=redact), lines)
         while batch := list(islice(lines, BATCH)):
             imported += _store(batch, store, embedder, claim, on_conflict)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, max(total, done))
     return imported
+
+
+def _redacted(line: Line, *, redact: Callable[[str], str]) -> Line:
+    if line.profile is not None:
+        key, value = line.profile
+        line = line._replace(profile=(key, records.redacted_value(value, redact, "value")))
+    if line.record is None:
+        return line
+    new = records.redacted(line.record, redact)
+    # Its vector was made of what is gone now.
+    return line if new == line.record else line._replace(record=new, vector=None)
 
 
 def _store(
