@@ -37,7 +37,8 @@ def from_message(message: Message) -> dict[str, Any]:
         role = _ROLES[message["role"]]
     except (TypeError, KeyError):
         raise InvalidInputError(
-            f"a message is a mapping with a role of {', '.join(_ROLES)}"
+            f"a message is a mapping with a role of {', '.join(_ROLES)}, not "
+            f"{limits.shown(message.get('role') if isinstance(message, Mapping) else None)}"
         ) from None
     content = message.get("content")
     kept = {key: value for key, value in message.items() if key not in _OURS and value is not None}
