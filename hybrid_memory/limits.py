@@ -44,6 +44,8 @@ def shown(value: object) -> str:
     """
     if isinstance(value, str) and _NAME.fullmatch(value):
         return repr(value)
+    if value is None or isinstance(value, bool | int | float):
+        return str(value)
     return f"a {type(value).__name__}"
 
 

@@ -58,10 +58,12 @@ def record(
     session_id: str | None,
     now: datetime,
     number: int = 0,
+    check_role: bool = True,
 ) -> Record:
     """Return the record of an item, with an id of its own if the item has none.
 
     Without a time it happened `number` microseconds after `now`, so that a batch keeps its order.
+    What was stored once is restored without `check_role`: whether its role goes with its source.
 
     Raises:
         InvalidInputError: one of its kinds says which argument and why.
@@ -91,7 +93,7 @@ def record(
         data = limits.json_object(
             data, "data", max_bytes=limits.MAX_DATA_BYTES, max_depth=limits.MAX_DATA_DEPTH
         )
-    _check_authority(kind, role, source, data)
+    _check_authority(kind, role if check_role else "user", source, data)
     return Record(
         id=limits.optional_label(values.get("id"), "id") or uuid.uuid4().hex,
         namespace=namespace,
@@ -127,7 +129,13 @@ def changed(old: Record, changes: Mapping[str, Any]) -> Record:
     if is_proposed(old):
         # Only a confirmation puts it in force.
         values["data"] = {**(values["data"] or {}), PROPOSED: True}
-    new = record(values, namespace=old.namespace, session_id=old.session_id, now=old.created_at)
+    new = record(
+        values,
+        namespace=old.namespace,
+        session_id=old.session_id,
+        now=old.created_at,
+        check_role=False,
+    )
     return replace(new, superseded_by=old.superseded_by)
 
 
@@ -192,7 +200,7 @@ def _check_authority(kind: Kind, role: Role, source: str, data: Mapping[str, Any
     may = source in AUTHORITIES and role not in ("assistant", "tool")
     if is_order and not may:
         raise SourceError(
-            f"source {limits.shown(source)} may not give instructions; only "
+            f"source {limits.shown(source)} in the role {role!r} may not give instructions; only "
             f"{' and '.join(AUTHORITIES)} may: propose it, and let one of them confirm"
         )
     if role == "system" and source not in AUTHORITIES:

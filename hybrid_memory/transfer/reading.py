@@ -179,7 +179,7 @@ def _record_line(
     names = records.Item.__annotations__.keys() - TIMES
     item = {name: values[name] for name in names if name in values}
     record = replace(
-        records.record(item, namespace=own, session_id=None, now=now),
+        records.record(item, namespace=own, session_id=None, now=now, check_role=False),
         at=times["at"] or now,
         created_at=times["created_at"] or now,
         valid_from=times["valid_from"],
