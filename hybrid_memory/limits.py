@@ -42,7 +42,7 @@ def shown(value: object) -> str:
     """Return a value for a message: a short name as it is; of anything else, which may be a text
     in a wrong place, only the type.
     """
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if isinstance(value, str) and (not value or _NAME.fullmatch(value)):
         return repr(value)
     if value is None or isinstance(value, bool | int | float):
         return str(value)
@@ -273,9 +273,7 @@ def _plain(value: object, path: str, depth: int, limit: int) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise MetadataError(
-                    f"{path} has a key that is a {type(key).__name__}, not a string"
-                )
+                raise MetadataError(f"{path} has the key {shown(key)}; keys are strings")
             _plain(key, f"a key of {path}", depth, limit)
         return {
             key: _plain(part, f"{path}.{key if _NAME.fullmatch(key) else '...'}", depth - 1, limit)

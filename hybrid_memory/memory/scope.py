@@ -144,7 +144,7 @@ class Scope:
         if isinstance(items, str | Mapping):
             raise InvalidInputError("add_many takes a list of items; for one use add")
         now = self._now()
-        given = [new for item in items if (new := _without_echo(item)) is not None]
+        given = [new for item in items for new in _without_echo(item)]
         made = [
             self._memory._redacted(
                 records.record(
@@ -654,22 +654,21 @@ class Scope:
         return limits.when(self._memory._clock() if now is None else now, "now")
 
 
-def _without_echo(item: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
-    """Return an item without what a context put into a prompt; None if nothing else is in it."""
+def _without_echo(item: str | Mapping[str, Any]) -> list[str | Mapping[str, Any]]:
+    """Return an item without what a context put into a prompt; no item if nothing else is in it."""
     text = item.get("text") if isinstance(item, Mapping) else item
     if not isinstance(text, str):
-        return item
+        return [item]
     if isinstance(item, Mapping) and item.get("kind", "message") != "message":
-        return item
+        return [item]
     kept = without_memory(text)
     if kept == text:
-        return item
+        return [item]
     if not kept:
-        return None
+        return []
     if not isinstance(item, Mapping):
-        return kept
-    data = item.get("data")
-    return {**item, "text": kept, "data": turns.without_content(data)}
+        return [kept]
+    return [{**item, "text": kept, "data": turns.without_content(item.get("data"))}]
 
 
 def _priority(instruction: Record) -> int:
