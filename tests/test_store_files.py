@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from hybrid_memory import HybridMemory
 from hybrid_memory.backends.sql import SQLRecordStore
+from hybrid_memory.backends.sql.store import IDLE_READERS
 from hybrid_memory.errors import (
     ClosedError,
     SchemaVersionError,
@@ -62,6 +67,7 @@ def test_a_newer_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
 _READ_ONLY = """
 import os, sys
 from hybrid_memory.backends.sql import SQLRecordStore
+from hybrid_memory.backends.sql.store import IDLE_READERS
 from hybrid_memory.errors import StorePathError
 if os.getuid() == 0:
     os.setuid(65534)  # root may write everywhere
@@ -176,6 +182,104 @@ def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
         ana.add("after", id="after")
 
         assert [turn.id for turn in ana.messages()] == ["before", "child", "after"]
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists open files")
+
+
+def open_files(directory: Path) -> list[str]:
+    """Return the paths of the files below a directory that this process has open."""
+    found = []
+    for number in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the list itself is closed by now
+            found.append(str(number.readlink()))
+    return [path for path in found if path.startswith(str(directory))]
+
+
+@needs_proc
+def test_a_forked_child_searches_and_leaves_the_connections_of_its_parent_open(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink green tea.")
+        ana.search("tea")
+        inherited = len(open_files(tmp_path))
+
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                [hit] = ana.search("tea")
+                gc.collect()
+                code = 0 if hit.record.text and len(open_files(tmp_path)) > inherited else 2
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert len(ana.search("tea")) == 1
+
+
+@needs_proc
+def test_many_threads_leave_few_files_open_and_close_leaves_none(tmp_path: Path) -> None:
+    memory = opened(tmp_path)
+    ana = memory.scope(user_id="ana")
+    ana.add_many([f"I drink tea number {number}." for number in range(20)])
+    together = threading.Barrier(24)
+
+    def search(number: int) -> int:
+        together.wait()
+        return len(ana.search(f"tea number {number}", k=5))
+
+    with ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(search, range(24)))
+    held = len(open_files(tmp_path))
+    memory.close()
+
+    assert found == [5] * 24
+    assert held <= 3 * (2 * IDLE_READERS + 1)  # the database, its log and the index of that
+    assert open_files(tmp_path) == []
+
+
+@needs_proc
+def test_a_search_that_meets_close_is_refused_and_leaves_nothing_open(tmp_path: Path) -> None:
+    memory = opened(tmp_path)
+    ana = memory.scope(user_id="ana")
+    ana.add("I drink green tea.")
+    begun = threading.Event()
+
+    def search_on() -> int:
+        while True:
+            found = len(ana.search("tea"))
+            begun.set()
+            if found != 1:
+                return found
+
+    with ThreadPoolExecutor(4) as pool:
+        searching = [pool.submit(search_on) for _ in range(4)]
+        begun.wait()
+        memory.close()
+        errors = [one.exception() for one in searching]
+
+    assert all(isinstance(error, ClosedError) for error in errors)
+    assert open_files(tmp_path) == []
+
+
+def test_a_store_of_a_relative_path_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with opened(Path("memory")) as memory:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink green tea.")
+
+        assert len(ana.search("tea")) == 1
+
+    assert (tmp_path / "memory" / "memory.db").is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_errors_of_the_database_hold_no_text(tmp_path: Path) -> None:
