@@ -49,7 +49,7 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-_NAME = re.compile(r"[A-Za-z][\w-]{0,31}")
+_NAME = re.compile(r"[A-Za-z][\w.-]{0,31}")
 
 
 def text(value: object, name: str = "text") -> str:

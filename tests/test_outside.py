@@ -169,7 +169,7 @@ def test_no_source_can_be_called_as_a_signal_of_ours() -> None:
     ours = {signal.__name__ for signal in SIGNALS}
 
     assert ours == outside.SCORED
-    merged = {*merge._BOOSTS, *merge._PRIORS, "session", "version", "rerank"}
+    merged = {*merge._BOOSTS, "session", "version", "rerank"}
     assert merged | {"recency", "importance"} <= outside.SCORED | outside.MERGED
 
 

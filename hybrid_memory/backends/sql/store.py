@@ -102,6 +102,17 @@ class _Links:
     reader: Engine
     idle: list[sqlite3.Connection]  # without an engine, for the two reads of every search
 
+    def close(self) -> None:
+        """Close what is idle; what is in use is left to who uses it."""
+        self.trim(0)
+        for engine in (self.reader, self.writer):
+            engine.pool.dispose()  # the engine's own would begin another pool
+
+    def trim(self, keep: int) -> None:
+        with suppress(IndexError):  # other threads may be at it too
+            while len(self.idle) > keep:
+                self.idle.pop().close()
+
 
 class SQLRecordStore:
     """A RecordStore in one SQLite file of a directory. Make it with `open`."""
@@ -220,21 +231,32 @@ class SQLRecordStore:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         links = self._links()
-        with links.lock, self._faults(), links.writer.begin() as connection:
-            yield connection
+        try:
+            with links.lock, self._faults(), links.writer.begin() as connection:
+                yield connection
+        finally:
+            self._after_use(links)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        reader = self._links().reader
-        with self._faults(), reader.begin() as connection:
-            yield connection
+        links = self._links()
+        try:
+            with self._faults(), links.reader.begin() as connection:
+                yield connection
+        finally:
+            self._after_use(links)
+
+    def _after_use(self, links: _Links) -> None:
+        links.trim(IDLE_READERS)
+        if self._closed:  # meanwhile, by another thread
+            links.close()
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """Return the rows of one statement, read by the driver in a fifth of the time."""
-        idle = self._links().idle
+        links = self._links()
         with self._faults():
             try:
-                connection = idle.pop()
+                connection = links.idle.pop()
             except IndexError:  # none yet, or other threads are at work with them
                 connection = self._connected(read_only=True)
             try:
@@ -244,17 +266,11 @@ class SQLRecordStore:
                 if not is_undecodable(error):
                     raise
             else:
-                idle.append(connection)
-                self._trim(idle)
+                links.idle.append(connection)
+                self._after_use(links)
                 return rows
         with self._reading() as again, lenient(again):
             return list(again.exec_driver_sql(statement, values))
-
-    def _trim(self, idle: list[sqlite3.Connection]) -> None:
-        keep = 0 if self._closed else IDLE_READERS
-        with suppress(IndexError):  # other threads may be at it too
-            while len(idle) > keep:
-                idle.pop().close()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -878,9 +894,7 @@ class SQLRecordStore:
         self._closed = True
         for links in self._opened:
             if links.pid == os.getpid():
-                self._trim(links.idle)
-                links.reader.dispose()
-                links.writer.dispose()
+                links.close()
 
 
 def _position(number: int, counter: int) -> int:
