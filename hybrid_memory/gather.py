@@ -40,7 +40,7 @@ def gather(
         if len(near) < min(width or 0, int(np.count_nonzero(allowed))):
             near = None
     if near is None or width is None:
-        rows = np.flatnonzero(allowed)
+        rows = allowed.nonzero()[0]
         if len(rows) == len(allowed):  # nothing needs to be copied
             cosine = view.cosines(vector, slice(None))
         else:

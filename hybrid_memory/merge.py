@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ DAY = 86_400_000_000  # microseconds
 SAID_HERE = ("user", "assistant")  # sources that no cap is for
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """A candidate in its place: its score in [0, 1] and what each signal contributed to it.
 
     `relevance` is the weighted mean of cosine and bm25 alone. `copies` are the keys of all records
@@ -204,7 +203,7 @@ class Ranking:
         floor = max(cut.min_score, cut.min_share and cut.min_share * float(scores.max()))
         if limit is not None and limit < len(scores):
             floor = max(floor, _greatest(scores, limit))  # all that tie with the last one too
-        rows = np.flatnonzero(scores >= floor)
+        rows = (scores >= floor).nonzero()[0]
         ordered: NDArray[np.int64] = rows[
             np.lexsort((self._digest[rows], -self._at[rows], -scores[rows]))
         ]
@@ -215,20 +214,21 @@ class Ranking:
     ) -> list[tuple[int, list[int]]]:
         """Return the first row of each text, at most `wanted`, each with all rows of its text."""
         first: dict[int, int] = {}
-        for row, said in zip(order.tolist(), self._digest[order].tolist(), strict=True):
-            first.setdefault(said, row)
+        left_out: set[int] = set()
         sources: Counter[tuple[Namespace, str]] = Counter()
-        rows: list[int] = []
-        for row in first.values():
-            if len(rows) == wanted:
+        for row, said in zip(order.tolist(), self._digest[order].tolist(), strict=True):
+            if said in first or said in left_out:
+                continue
+            if len(first) == wanted:
                 break
             if max_per_source and (source := self._source(row)) is not None:
                 sources[source] += 1
                 if sources[source] > max_per_source:
+                    left_out.add(said)
                     continue
-            rows.append(row)
-        copies = self._copies(map(self._digest.item, rows))
-        return [(row, copies[self._digest.item(row)]) for row in rows]
+            first[said] = row
+        copies = self._copies(first)
+        return [(row, copies[said]) for said, row in first.items()]
 
     def _copies(self, digests: Iterable[int]) -> dict[int, list[int]]:
         """Return all rows of each digest."""
@@ -236,7 +236,7 @@ class Ranking:
         # One pass for all of them: by 12 bits of a digest, which few others share.
         wanted = np.zeros(4096, np.bool_)
         wanted[np.array(list(copies), np.int64) & 4095] = True
-        for row in np.flatnonzero(wanted[self._digest & 4095]).tolist():
+        for row in wanted[self._digest & 4095].nonzero()[0].tolist():
             if (same := copies.get(self._digest.item(row))) is not None:
                 same.append(row)
         return copies
