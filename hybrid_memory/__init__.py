@@ -23,6 +23,7 @@ partition.py   the hot copy of a namespace: vectors, postings, columns
 upkeep/        is all of it whole? and made whole
 transfer/      export and import                       restoring.py an import and what is there
 words.py       words of a text and BM25 over them     turns.py     chat messages
+pruning.py     what has to go, of a policy or for a full namespace
 headings.py    titles and headings of documents
 filters.py     `where`                                 language.py  English, as one table
 protocols.py   every seam      types.py  the values    errors.py    the tree of errors
@@ -45,12 +46,16 @@ from hybrid_memory.types import (
     Hit,
     Imported,
     Kind,
+    Pruned,
+    PrunePolicy,
+    Quota,
     Record,
     Role,
     Stats,
     Trace,
     Usage,
     Verified,
+    Victim,
     Why,
 )
 from hybrid_memory.upkeep import Problem, Report
@@ -73,6 +78,9 @@ __all__ = [
     "Kind",
     "LeftOut",
     "Problem",
+    "PrunePolicy",
+    "Pruned",
+    "Quota",
     "Record",
     "Report",
     "Role",
@@ -82,6 +90,7 @@ __all__ = [
     "Trace",
     "Usage",
     "Verified",
+    "Victim",
     "Weights",
     "Why",
 ]

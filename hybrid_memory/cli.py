@@ -377,6 +377,52 @@ def _opened_documents(path: Path | None) -> Iterator[DocumentStore | None]:
 
 
 @app.command()
+def prune(
+    user: UserOption,
+    store: StoreOption = STORE,
+    max_records: Annotated[
+        int | None, typer.Option("--max-records", help="Keep so many at most.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", help="Keep so many bytes at most.")
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="SPAN", help="What happened before: 90d, 12h, 4w."),
+    ] = None,
+    importance_below: Annotated[
+        float | None, typer.Option("--importance-below", help="What is less important, 0 to 1.")
+    ] = None,
+    kind: KindOption = None,
+    now: NowOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only show what.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget what is expired, old, unimportant, or too much; pinned records stay.
+
+    Each bound is on its own: what any of them says goes.
+    """
+    from hybrid_memory.types import PrunePolicy
+
+    policy = PrunePolicy(
+        max_records=max_records,
+        max_bytes=max_bytes,
+        older_than=terminal.read_span(older_than, "--older-than"),
+        importance_below=importance_below,
+        kinds=limits.kinds(kind or None),
+    )
+    moment = terminal.read_time(now, "--now")
+    with _opened(store, user) as scope:
+        pruned = scope.prune(policy, dry_run=not yes, now=moment)
+    if as_json:
+        terminal.print_json(terminal.pruned_as_json(pruned))
+    else:
+        if pruned.victims:
+            terminal.console().print(terminal.pruned_table(pruned))
+        typer.echo(terminal.pruned_line(pruned))
+
+
+@app.command()
 def context(
     query: Annotated[str, typer.Argument(help="The question the context is for.")],
     user: UserOption,

@@ -67,6 +67,10 @@ class ConflictError(HybridMemoryError):
     """The id is taken by other content, or the record is at another version than expected."""
 
 
+class QuotaExceededError(HybridMemoryError):
+    """The namespace is full: a write would exceed its quota, and nothing was written."""
+
+
 class EmbedderMismatchError(HybridMemoryError):
     """The store was written in another vector space than the embedder's."""
 

@@ -25,6 +25,9 @@ from hybrid_memory.types import (
     Kind,
     Message,
     Namespace,
+    Pruned,
+    PrunePolicy,
+    Quota,
     Record,
     Stats,
 )
@@ -201,8 +204,9 @@ class Draft:
     """A record about to be stored, with what it will be found by.
 
     `vector` is None for kinds that are not ranked. `digest` is equal for equal texts of the same
-    author. `at_given` tells whether the caller chose `record.at`, so that a repeated call without
-    a time is still the same call. `traits` are what its text is like.
+    author. `at_given` and `expiry_given` tell whether the caller chose `record.at` and
+    `record.expires_at`, so that a repeated call without a time is still the same call. `traits`
+    are what its text is like.
     """
 
     record: Record
@@ -211,13 +215,23 @@ class Draft:
     digest: int
     at_given: bool = True
     traits: Traits = _PLAIN
+    expiry_given: bool = True
 
     def repeats(self, stored: Record) -> bool:
         """Tell whether this insert says the same as the record that is there."""
         if self.at_given and stored.at != self.record.at:
             return False
         names = Record.__dataclass_fields__.keys() - _NOT_SAID
+        if not self.expiry_given:
+            names -= {"expires_at"}
         return all(getattr(stored, name) == getattr(self.record, name) for name in names)
+
+
+class Bound(NamedTuple):
+    """What a write has to keep within, and the time by which records are expired."""
+
+    quota: Quota
+    now: datetime
 
 
 class IndexRow(NamedTuple):
@@ -300,13 +314,17 @@ class RecordStore(Protocol):
     def id(self) -> str:
         """A name that no other store has; what is derived of a store is kept under it."""
 
-    def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
+    def insert(
+        self, namespace: Namespace, drafts: Sequence[Draft], *, bound: Bound | None = None
+    ) -> list[Record]:
         """Store the drafts and return the records as stored, in order.
 
-        An id that is there with the same content is left as it is and returned as stored.
+        An id that is there with the same content is left as it is and returned as stored. With a
+        `bound`, what has to go for them goes in the same transaction.
 
         Raises:
             ConflictError: an id is there with other content; nothing is stored.
+            QuotaExceededError: there is no room within the bound; nothing is stored.
         """
 
     def update(
@@ -315,12 +333,14 @@ class RecordStore(Protocol):
         draft: Draft,
         *,
         expected_version: int | None = None,
+        bound: Bound | None = None,
     ) -> Record:
         """Replace the record of the draft's id; its version rises by one.
 
         Raises:
             NotFoundError: no such record.
             ConflictError: it is at another version than expected.
+            QuotaExceededError: it has grown beyond the bound; nothing is changed.
         """
 
     def restore(
@@ -330,6 +350,7 @@ class RecordStore(Protocol):
         *,
         profile: Mapping[str, Any] = NOTHING,
         on_conflict: OnConflict = "error",
+        bound: Bound | None = None,
     ) -> Imported:
         """Store records as they are, version and all, and keys of the profile; return the counts.
 
@@ -338,7 +359,13 @@ class RecordStore(Protocol):
 
         Raises:
             ConflictError: an id or key is there with other content; nothing is stored.
+            QuotaExceededError: there is no room within the bound; nothing is stored.
         """
+
+    def prune(
+        self, namespace: Namespace, policy: PrunePolicy, *, now: datetime, dry_run: bool
+    ) -> Pruned:
+        """Delete what a policy says, in one transaction; with `dry_run` only tell what that is."""
 
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """Delete what is there and return how many records that was."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
-from hybrid_memory import limits, redaction, turns
+from hybrid_memory import limits, pruning, redaction, turns
 from hybrid_memory.errors import InvalidInputError, SourceError
-from hybrid_memory.types import Kind, Namespace, Record, Role
+from hybrid_memory.types import Kind, Namespace, Record, Role, check_span
 
 AUTHORITIES = ("user", "developer")  # who may give instructions: what is read elsewhere is data
 PROPOSED = "proposed"  # in the data of an instruction that waits to be confirmed
@@ -112,6 +112,26 @@ def record(
         valid_to=valid_to,
         expires_at=limits.optional_when(values.get("expires_at"), "expires_at"),
     )
+
+
+def retention(spans: Mapping[Kind, timedelta]) -> dict[Kind, timedelta]:
+    """Return how long records are kept, by kind, or raise InvalidInputError."""
+    if not isinstance(spans, Mapping):
+        raise InvalidInputError(f"retention is a mapping of kinds, not {type(spans).__name__}")
+    for kind, span in spans.items():
+        check_span(span, f"the retention of {limits.kind(kind)}")
+    return dict(spans)
+
+
+def expiring(record: Record, retention: Mapping[Kind, timedelta]) -> Record:
+    """Return the record as it expires by its kind, unless it says so itself or is pinned."""
+    span = retention.get(record.kind)
+    if span is None or record.expires_at is not None or pruning.is_pinned(record):
+        return record
+    try:
+        return replace(record, expires_at=record.at + span)
+    except OverflowError:
+        return record  # kept beyond the end of the calendar
 
 
 def changed(old: Record, changes: Mapping[str, Any]) -> Record:

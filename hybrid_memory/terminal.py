@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.box import SIMPLE_HEAD
@@ -25,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hybrid_memory.errors import InvalidInputError, TextError, TimeError
-from hybrid_memory.types import Erased, Gate, Hit, Record, Stats, Why
+from hybrid_memory.types import Erased, Gate, Hit, Pruned, Record, Stats, Why
 
 if TYPE_CHECKING:
     from hybrid_memory import Answer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 OnProgress: TypeAlias = Callable[[int, int], None]  # (done, total)
 
 _PIPED_COLUMNS = 120  # of a pipe or file, where there is no width to ask for
+_PRUNED_ROWS = 20  # of the records that are pruned; --json has all
 _TEXT_CHARACTERS = 300  # of a text in a table; --json has all of it
 
 
@@ -248,6 +250,49 @@ def report_as_json(report: Report) -> dict[str, Any]:
     return values | {"problems": problems, "is_clean": report.is_clean}
 
 
+def pruned_table(pruned: Pruned) -> Group:
+    """Return how many records go for each reason, and the first of them."""
+    counted = [(f"{count:,}", reason) for reason, count in pruned.reasons.items()]
+    first = [
+        (
+            one.id,
+            one.kind,
+            f"{one.at:%Y-%m-%d}",
+            f"{one.importance:g}",
+            f"{one.bytes:,}",
+            one.reason,
+        )
+        for one in pruned.victims[:_PRUNED_ROWS]
+    ]
+    left = len(pruned.victims) - len(first)
+    title = f"the first {len(first)}; --json has all" if left else None
+    return Group(
+        table([("records", "reason"), *counted]),
+        table([("id", "kind", "when", "importance", "bytes", "reason"), *first], title=title),
+    )
+
+
+def pruned_line(pruned: Pruned) -> str:
+    """Return what was pruned, or would be, as one line."""
+    count = len(pruned.victims)
+    left = f"{pruned.records:,} records of {pruned.bytes:,} bytes"
+    if not count:
+        return f"nothing to prune; there are {left}"
+    if pruned.dry_run:
+        return f"would delete {count:,}, leaving {left}; repeat with --yes to do it"
+    return f"deleted {count:,}; {left} are left"
+
+
+def pruned_as_json(pruned: Pruned) -> dict[str, Any]:
+    """Return what was pruned, or would be, as JSON values."""
+    victims = [
+        {name: _jsonable(getattr(one, name)) for name in one.__dataclass_fields__}
+        for one in pruned.victims
+    ]
+    values = {name: _jsonable(getattr(pruned, name)) for name in pruned.__dataclass_fields__}
+    return values | {"victims": victims, "reasons": dict(pruned.reasons), "freed": pruned.freed}
+
+
 def answer_as_json(answer: Answer) -> dict[str, Any]:
     """Return an answer, what it was given and what it cost, as JSON values."""
     usage = {
@@ -335,6 +380,22 @@ def read_time(text: str | None, option: str) -> datetime | None:
     if at.tzinfo is None:
         raise TimeError(f"{option} {text!r} has no zone; write {example}")
     return at
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def read_span(text: str | None, option: str) -> timedelta | None:
+    """Read a span of time as in `90d`; `option` is what an error names."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+)([mhdw])", text.strip())
+    try:
+        if found:
+            return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        pass
+    raise TimeError(f"{option} {text!r} is no span of time; write 90d, 12h, 30m or 4w")
 
 
 def read_json_object(

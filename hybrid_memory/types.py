@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -316,3 +317,125 @@ class Verified:
     def is_clean(self) -> bool:
         """Whether nothing was found."""
         return not self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many records, and bytes of them, a namespace may hold, and what a full one does.
+
+    A full namespace first loses what is expired. Then it refuses what is written, or prunes: the
+    records of least worth go (see `PrunePolicy`) in the transaction of the write, never the ones
+    just written, and up to a twentieth of the quota at once, so that not each write has to look
+    for them. Bytes are those of `Stats.bytes`; the profile is not counted.
+    """
+
+    records: int | None = None
+    bytes: int | None = None
+    when_full: Literal["refuse", "prune"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.records is None and self.bytes is None:
+            raise InvalidInputError("a quota bounds records, bytes or both: Quota(records=10_000)")
+        _check_bound(self.records, "records of a quota", low=1)
+        _check_bound(self.bytes, "bytes of a quota", low=1)
+        if self.when_full not in ("refuse", "prune"):
+            raise InvalidInputError(
+                f"when_full must be 'refuse' or 'prune', not {self.when_full!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePolicy:
+    """Which records go; each bound on its own, so that a record goes if any of them says so.
+
+    What is expired always goes. Then what happened longer than `older_than` ago, what is of an
+    importance below `importance_below`, and what is of least worth over `max_records` and
+    `max_bytes`: superseded facts first, then the less important, then the older.
+
+    Pinned records stay unless they are expired: those of importance 1 and those whose metadata
+    say `{"pinned": true}` or `{"durable": true}`. So do instructions, unless `kinds` names them.
+    With `kinds` only these are looked at and counted; without, all count, pinned ones as well.
+    The profile is never pruned.
+    """
+
+    max_records: int | None = None
+    max_bytes: int | None = None
+    older_than: timedelta | None = None
+    importance_below: float | None = None
+    kinds: Iterable[Kind] | Kind | None = None
+
+    def __post_init__(self) -> None:
+        _check_bound(self.max_records, "max_records", low=0)
+        _check_bound(self.max_bytes, "max_bytes", low=0)
+        if self.older_than is not None:
+            check_span(self.older_than, "older_than")
+        below = self.importance_below
+        if below is not None:
+            if isinstance(below, bool) or not isinstance(below, int | float):
+                raise InvalidInputError(
+                    f"importance_below must be a number, not {type(below).__name__}"
+                )
+            if not 0 <= below <= 1:
+                raise InvalidInputError(f"importance_below must be between 0 and 1: {below}")
+        if self.kinds is not None:
+            kinds = (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds)
+            for kind in kinds:
+                if kind not in KINDS:
+                    raise InvalidInputError(
+                        f"unknown kind {kind!r} to prune; one of {', '.join(KINDS)}"
+                    )
+            object.__setattr__(self, "kinds", kinds)
+
+
+def check_span(value: object, name: str) -> None:
+    """Raise InvalidInputError for what is no span of time, or none that is longer than nothing."""
+    if not isinstance(value, timedelta):
+        raise InvalidInputError(f"{name} must be a timedelta, not {type(value).__name__}")
+    if value <= timedelta(0):
+        raise InvalidInputError(f"{name} must be longer than nothing: {value}")
+
+
+def _check_bound(value: object, name: str, *, low: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}")
+    if value < low:
+        raise InvalidInputError(f"{name} must be at least {low}: {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A record that is pruned, or would be, and why."""
+
+    id: str
+    kind: Kind
+    at: datetime
+    importance: float
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What `prune` removed or, after a dry run, would remove, least worth first.
+
+    `records` and `bytes` are what is left in the namespace; above the bounds of the policy only
+    where what is left is pinned or of other kinds.
+    """
+
+    namespace: Namespace
+    victims: Sequence[Victim]
+    records: int
+    bytes: int
+    dry_run: bool
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """How many records go for each reason."""
+        return Counter(victim.reason for victim in self.victims)
+
+    @property
+    def freed(self) -> int:
+        """The bytes of what goes."""
+        return sum(victim.bytes for victim in self.victims)

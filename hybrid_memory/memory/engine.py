@@ -6,7 +6,8 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +21,13 @@ from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
 from hybrid_memory.partition import Partition, PartitionCache
 from hybrid_memory.protocols import (
+    Bound,
     ChatModel,
     Clock,
     DocumentReader,
     DocumentSplitter,
     DocumentStore,
+    Draft,
     Embedder,
     IndexFactory,
     OnConflict,
@@ -34,7 +37,7 @@ from hybrid_memory.protocols import (
     Vector,
     VectorIndex,
 )
-from hybrid_memory.types import Erased, Imported, Namespace, Record, Verified
+from hybrid_memory.types import Erased, Imported, Kind, Namespace, Quota, Record, Verified
 from hybrid_memory.weights import Weights
 
 
@@ -51,6 +54,11 @@ class Parts(TypedDict, total=False):
     all strings in data, metadata and values of profiles before they are stored or encoded; a
     second time must change nothing. `hybrid_memory.redaction.redact_secrets` takes out keys and
     card numbers.
+
+    `quota` bounds each namespace, whoever else writes to it; it is of this memory and not of the
+    store, so give it wherever you write. `retention` says, by kind, how long after they happened
+    records expire that say nothing of it themselves and are not pinned; what is imported keeps
+    what it says. Both are explained at `Quota` and `PrunePolicy`.
     """
 
     llm: ChatModel | None
@@ -65,6 +73,8 @@ class Parts(TypedDict, total=False):
     clock: Clock | None
     max_cache_bytes: int
     redact: Callable[[str], str] | None
+    quota: Quota | None
+    retention: Mapping[Kind, timedelta] | None
 
 
 class HybridMemory:
@@ -90,6 +100,8 @@ class HybridMemory:
         clock: Clock | None = None,
         max_cache_bytes: int = 2**30,
         redact: Callable[[str], str] | None = None,
+        quota: Quota | None = None,
+        retention: Mapping[Kind, timedelta] | None = None,
     ) -> None:
         """Put a memory together from parts; what is None is the default of `open`.
 
@@ -107,6 +119,8 @@ class HybridMemory:
         self._count_tokens = count_tokens or _bundled_token_counter
         self._clock = clock or _utc_now
         self._redact = redact
+        self._quota = quota
+        self._retention = records.retention(retention or {})
         self._space_is_set = False
         index = index or _faiss_index
         index_above = limits.whole(index_above, "index_above", low=0)
@@ -226,6 +240,7 @@ class HybridMemory:
         Raises:
             TransferError: the file cannot be read, or a line of it is malformed.
             ConflictError: an id or a key of a profile is there with other content.
+            QuotaExceededError: a batch does not fit; those before it are stored.
         """
         return transfer.load(
             path,
@@ -235,6 +250,7 @@ class HybridMemory:
             now=limits.when(self._clock(), "now"),
             namespace=None if namespace is None else limits.namespace(namespace),
             on_conflict=on_conflict,
+            quota=self._quota,
             on_progress=on_progress,
             redact=self._redact,
         )
@@ -372,13 +388,26 @@ class HybridMemory:
         return text if self._redact is None else self._redact(text)
 
     def _insert(
-        self, namespace: Namespace, records: Sequence[Record], at_given: Sequence[bool]
+        self, namespace: Namespace, made: Sequence[Record], at_given: Sequence[bool]
     ) -> list[Record]:
         """Encode, then commit: no writer waits for an encoder."""
-        drafts = indexing.drafts(records, self._embedder, at_given=at_given)
+        drafts = indexing.drafts(made, self._embedder, at_given=at_given)
+        if self._retention:
+            drafts = [self._expiring(draft) for draft in drafts]
         if drafts:
             self._claim_space()
-        return self._store.insert(namespace, drafts)
+        return self._store.insert(namespace, drafts, bound=self._bound())
+
+    def _expiring(self, draft: Draft) -> Draft:
+        record = records.expiring(draft.record, self._retention)
+        return (
+            draft if record is draft.record else replace(draft, record=record, expiry_given=False)
+        )
+
+    def _bound(self) -> Bound | None:
+        if self._quota is None:
+            return None
+        return Bound(self._quota, limits.when(self._clock(), "now"))
 
     def _claim_space(self) -> None:
         if not self._space_is_set:

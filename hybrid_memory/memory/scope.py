@@ -36,6 +36,8 @@ from hybrid_memory.types import (
     Kind,
     Message,
     Namespace,
+    Pruned,
+    PrunePolicy,
     Record,
     Stats,
     Usage,
@@ -111,6 +113,7 @@ class Scope:
                 `developer`.
             TextError: a message that holds nothing but what a context put into a prompt.
             ConflictError: the id is there with other content.
+            QuotaExceededError: the namespace is full; nothing is stored.
         """
         arguments = {
             "text": text,
@@ -343,7 +346,9 @@ class Scope:
         [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
         # What was read is what is changed: another writer in between must not be undone.
         version = old.version if expected_version is None else expected_version
-        return self._store.update(self.namespace, draft, expected_version=version)
+        return self._store.update(
+            self.namespace, draft, expected_version=version, bound=self._memory._bound()
+        )
 
     def delete(self, id: str) -> bool:
         """Delete a record and tell whether it was there."""
@@ -395,6 +400,21 @@ class Scope:
             parts=(self._memory._embedder, self._memory._reranker),
             timeout_s=timeout_s,
         )
+
+    def prune(
+        self, policy: PrunePolicy, *, dry_run: bool = True, now: datetime | None = None
+    ) -> Pruned:
+        """Return what a policy removes from the scope's own namespace and, if told so, remove it.
+
+        With `dry_run` nothing is changed. Without, all of it goes in one transaction, which looks
+        again: what others have written since a dry run is judged like the rest.
+        """
+        if not isinstance(policy, PrunePolicy):
+            raise InvalidInputError(
+                f"prune takes a PrunePolicy, such as PrunePolicy(max_records=1000), "
+                f"not {type(policy).__name__}"
+            )
+        return self._store.prune(self.namespace, policy, now=self._now(now), dry_run=dry_run)
 
     # -- reading by name ---------------------------------------------------------------------
 

@@ -15,11 +15,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hybrid_memory import restoring
+from hybrid_memory import pruning, restoring
 from hybrid_memory.errors import ConflictError, NotFoundError, StoreCorruptError, StoreError
 from hybrid_memory.limits import microseconds, to_json
-from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
-from hybrid_memory.types import KINDS, NOTHING, Erased, Imported, Kind, Namespace, Record, Stats
+from hybrid_memory.protocols import Bound, Changes, Depth, Draft, IndexRow, OnConflict, Stored
+from hybrid_memory.pruning import Candidate, Size
+from hybrid_memory.types import (
+    KINDS,
+    NOTHING,
+    Erased,
+    Imported,
+    Kind,
+    Namespace,
+    Pruned,
+    PrunePolicy,
+    Record,
+    Stats,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +64,33 @@ class _Shelf:
     def is_used(self) -> bool:
         return self.counter > 0 or bool(self.profile or self.quarantine)
 
+    @property
+    def size(self) -> Size:
+        sizes = [pruning.size(kept.draft) for kept in self.kept.values()]
+        return Size(len(sizes), sum(sizes))
+
+    def make_room(self, drafts: Sequence[Draft], bound: Bound | None) -> None:
+        """Remove what has to go for these, before they are put there."""
+        if bound is None:
+            return
+        ids = {draft.record.id for draft in drafts}
+        before = self.size
+        twins = [pruning.size(kept.draft) for id_, kept in self.kept.items() if id_ in ids]
+        grown = Size(
+            len(ids) - len(twins), sum(pruning.size(draft) for draft in drafts) - sum(twins)
+        )
+        after = [_candidate(kept) for id_, kept in self.kept.items() if id_ not in ids]
+        after += [_candidate(_Kept(-number, 0, draft)) for number, draft in enumerate(drafts, 1)]
+        gone = pruning.make_room(
+            lambda now: [one for one in after if now is None or _is_over(one, now)],
+            bound,
+            held=Size(before.records + grown.records, before.bytes + grown.bytes),
+            grown=grown,
+            written={one.key for one in after if one.key < 0},
+        )
+        for one in gone:
+            self.remove(self.kept.pop(one.candidate.id).key)
+
     def remove(self, key: int) -> None:
         self.counter += 1
         self.removed.append((self.counter, key))
@@ -74,7 +113,9 @@ class MemoryRecordStore:
         self._space: tuple[str, int] | None = None
         self._lock = threading.RLock()
 
-    def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
+    def insert(
+        self, namespace: Namespace, drafts: Sequence[Draft], *, bound: Bound | None = None
+    ) -> list[Record]:
         """See `RecordStore.insert`."""
         with self._lock:
             shelf = self._shelf(namespace)
@@ -88,6 +129,7 @@ class MemoryRecordStore:
                     fresh.append(draft)
                 elif not draft.repeats(twin):
                     raise ConflictError(f"id {draft.record.id!r} is taken by other content")
+            shelf.make_room(fresh, bound)
             for draft in fresh:
                 shelf.counter += 1
                 key = shelf.number << 32 | shelf.counter
@@ -101,12 +143,14 @@ class MemoryRecordStore:
         *,
         profile: Mapping[str, Any] = NOTHING,
         on_conflict: OnConflict = "error",
+        bound: Bound | None = None,
     ) -> Imported:
         """See `RecordStore.restore`."""
         with self._lock:
             shelf = self._shelf(namespace)
             known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
             plan = restoring.plan(known, drafts, shelf.profile, profile, on_conflict)
+            shelf.make_room([*plan.replaced, *plan.added], bound)
             for draft in (*plan.replaced, *plan.added):
                 shelf.counter += 1
                 twin = shelf.kept.get(draft.record.id)
@@ -115,8 +159,26 @@ class MemoryRecordStore:
             shelf.profile |= copy.deepcopy(plan.profile)
             return plan.counts
 
+    def prune(
+        self, namespace: Namespace, policy: PrunePolicy, *, now: datetime, dry_run: bool
+    ) -> Pruned:
+        """See `RecordStore.prune`."""
+        with self._lock:
+            shelf = self._shelf(namespace)
+            held = shelf.size
+            candidates = [_candidate(kept) for kept in shelf.kept.values()]
+            chosen = pruning.choose(candidates, policy, now=now)
+            if not dry_run:
+                self.delete(namespace, [one.candidate.id for one in chosen])
+        return pruning.report(namespace, chosen, held=held, dry_run=dry_run)
+
     def update(
-        self, namespace: Namespace, draft: Draft, *, expected_version: int | None = None
+        self,
+        namespace: Namespace,
+        draft: Draft,
+        *,
+        expected_version: int | None = None,
+        bound: Bound | None = None,
     ) -> Record:
         """See `RecordStore.update`."""
         id_ = draft.record.id
@@ -128,6 +190,7 @@ class MemoryRecordStore:
             version = kept.draft.record.version
             if expected_version not in (None, version):
                 raise ConflictError(f"record {id_!r} is at version {version}")
+            shelf.make_room([draft], bound)
             shelf.counter += 1
             record = replace(draft.record, version=version + 1)
             shelf.kept[id_] = _Kept(kept.key, shelf.counter, replace(draft, record=record))
@@ -259,7 +322,7 @@ class MemoryRecordStore:
             records={kind: sum(record.kind == kind for record in records) for kind in KINDS},
             profile_keys=profile_keys,
             sessions=len({record.session_id for record in records} - {None}),
-            bytes=sum(_size(draft) for draft in drafts),
+            bytes=sum(pruning.size(draft) for draft in drafts),
             first_at=min(times, default=None),
             last_at=max(times, default=None),
         )
@@ -469,11 +532,24 @@ def _index_row(kept: _Kept, with_document_vectors: bool) -> IndexRow:
     )
 
 
-def _size(draft: Draft) -> int:
-    size = len(draft.record.text.encode()) + draft.terms.nbytes
-    size += 0 if draft.vector is None else draft.vector.nbytes
-    size += 0 if draft.record.data is None else len(to_json(dict(draft.record.data)))
-    return size + (len(to_json(dict(draft.record.metadata))) if draft.record.metadata else 0)
+def _candidate(kept: _Kept) -> Candidate:
+    record = kept.draft.record
+    return Candidate(
+        key=kept.key,
+        id=record.id,
+        kind=record.kind,
+        at=microseconds(record.at),
+        expires_at=None if record.expires_at is None else microseconds(record.expires_at),
+        valid_to=None if record.valid_to is None else microseconds(record.valid_to),
+        superseded_by=record.superseded_by,
+        importance=record.importance,
+        metadata=to_json(dict(record.metadata)) if record.metadata else None,
+        bytes=pruning.size(kept.draft),
+    )
+
+
+def _is_over(one: Candidate, moment: datetime) -> bool:
+    return one.expires_at is not None and one.expires_at <= microseconds(moment)
 
 
 def _expired(record: Record, moment: datetime | None) -> bool:

@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 from hybrid_memory import indexing, records
 from hybrid_memory.errors import ConflictError, InvalidInputError
-from hybrid_memory.protocols import Embedder, OnConflict, RecordStore
+from hybrid_memory.protocols import Bound, Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
 from hybrid_memory.transfer.reading import Line, Origin, reader
-from hybrid_memory.types import Imported, Namespace, Record
+from hybrid_memory.types import Imported, Namespace, Quota, Record
 
 BATCH = 500  # lines that are encoded and committed together
 
@@ -28,6 +28,7 @@ def load(
     now: datetime,
     namespace: Namespace | None = None,
     on_conflict: OnConflict = "error",
+    quota: Quota | None = None,
     on_progress: OnProgress | None = None,
     redact: Callable[[str], str] | None = None,
 ) -> Imported:
@@ -39,17 +40,19 @@ def load(
     Raises:
         TransferError: the file cannot be read, or a line of it is malformed.
         ConflictError: an id or a key is there with other content, and `on_conflict` is "error".
+        QuotaExceededError: a batch does not fit; those before it are stored.
     """
     if on_conflict not in get_args(OnConflict):
         raise InvalidInputError(
             f"on_conflict must be one of {', '.join(get_args(OnConflict))}, not {on_conflict!r}"
         )
     imported, done = Imported(), 0
+    bound = None if quota is None else Bound(quota, now)
     with reader(origin, embedder, namespace, now, count=on_progress is not None) as (total, lines):
         if redact is not None:
             lines = map(partial(_redacted, redact=redact), lines)
         while batch := list(islice(lines, BATCH)):
-            imported += _store(batch, store, embedder, claim, on_conflict)
+            imported += _store(batch, store, embedder, claim, on_conflict, bound)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, max(total, done))
@@ -73,6 +76,7 @@ def _store(
     embedder: Embedder,
     claim: Callable[[], None],
     on_conflict: OnConflict,
+    bound: Bound | None,
 ) -> Imported:
     imported = Imported()
     fresh: list[Line] = []
@@ -100,6 +104,7 @@ def _store(
             [draft for draft in drafts if draft.record.namespace == namespace],
             profile=profiles.get(namespace, {}),
             on_conflict=on_conflict,
+            bound=bound,
         )
     return imported
 

@@ -29,16 +29,21 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from hybrid_memory.backends.sql import schema
 from hybrid_memory.backends.sql.lenient import lenient, read
 from hybrid_memory.protocols import Depth, Draft, Stored
+from hybrid_memory.pruning import Candidate, Size
 from hybrid_memory.types import Erased, Namespace, Record
 
 GLANCE_BYTES = 32 * 2**20  # of a database of which 30 ms see the structure
 MAX_MESSAGES = 100
+IN_LIST = 500  # values in one IN
 
 _r = schema.records.c
 _HIGHEST = 2**schema.COUNTER_BITS - 1
 _UPGRADES = {
     ("records", "vector_crc"): "BIGINT",
     ("profiles", "checksum"): "BLOB",
+    ("namespaces", "records"): "BIGINT NOT NULL DEFAULT 0",
+    ("namespaces", "bytes"): "BIGINT NOT NULL DEFAULT 0",
+    ("records", "size"): "BIGINT",
 }
 # What SQLite does not know of our tables: the statements that find it, and those that mend it.
 _OWN = f"key >> {schema.COUNTER_BITS}"
@@ -51,6 +56,14 @@ _REACHED = (
 )
 _BEHIND = f"SELECT number FROM namespaces WHERE counter < {_REACHED}"  # noqa: S608
 _MEND_BEHIND = f"UPDATE namespaces SET counter = {_REACHED} WHERE counter < {_REACHED}"  # noqa: S608
+_COUNTED = "SELECT count(*) FROM records r WHERE r.namespace = number"
+_MEASURED = f"SELECT ifnull(sum({schema.SIZE}), 0) FROM records r WHERE r.namespace = number"  # noqa: S608
+_MISCOUNTED = (
+    "SELECT number FROM namespaces "  # noqa: S608
+    f"WHERE records != ({_COUNTED}) OR bytes != ({_MEASURED})"
+)
+_COUNT = f"UPDATE namespaces SET records = ({_COUNTED}), bytes = ({_MEASURED})"  # noqa: S608
+_MEASURE = f"UPDATE records SET size = {schema.MEASURED} WHERE size != {schema.MEASURED}"  # noqa: S608
 _GONE = (
     "SELECT namespace, id FROM records INDEXED BY records_id "  # noqa: S608
     f"WHERE key NOT IN (SELECT key FROM records NOT INDEXED) LIMIT {MAX_MESSAGES}"
@@ -68,6 +81,7 @@ def upgrade(connection: Connection, found: int) -> None:
         if column not in known:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
     schema.quarantine.create(connection, checkfirst=True)
+    connection.exec_driver_sql(_COUNT)
     if found < 2 and connection.execute(select(_r.key).limit(1)).first() is not None:
         # The rules came to be counted with schema 2.
         connection.execute(insert(schema.settings).values(name="rules", value="1"))
@@ -164,6 +178,41 @@ def unchanged(
     return [(row, draft) for row, draft in rows if now.get(row.key) == row.change]
 
 
+def held(connection: Connection, number: int) -> Size:
+    """Return what a namespace is counted to hold."""
+    counts = schema.namespaces.c
+    statement = select(counts.records, counts.bytes).where(counts.number == number)
+    return Size(*connection.execute(statement).one())
+
+
+def held_by(connection: Connection, keys: Sequence[int]) -> int:
+    """Return the bytes of the rows of these keys."""
+    statement = select(schema.size).where(_r.key.in_(bindparam("keys", expanding=True)))
+    return sum(
+        sum(connection.execute(statement, {"keys": keys[start : start + IN_LIST]}).scalars())
+        for start in range(0, len(keys), IN_LIST)
+    )
+
+
+def candidates(
+    connection: Connection, number: int, *, expired_by: int | None = None
+) -> list[Candidate]:
+    """Return what may have to go: all of a namespace, or what is expired by a time."""
+    first = number << schema.COUNTER_BITS
+    # By key, which is the order of the file.
+    statement = select(*schema.CANDIDATE_COLUMNS).where(
+        _r.key.between(first, first + _HIGHEST), _r.namespace + 0 == number
+    )
+    if expired_by is not None:
+        statement = statement.where(_r.expires_at <= expired_by)
+    return [Candidate._make(row) for row in read(connection, statement)]
+
+
+def recount(connection: Connection, number: int) -> None:
+    """Count anew what a namespace holds."""
+    connection.exec_driver_sql(f"{_COUNT} WHERE number = ?", (number,))
+
+
 def refresh(connection: Connection, rows: Sequence[tuple[Stored, Draft]], *, change: int) -> None:
     """Replace what these rows are found by; `change` is the number of the first of the changes."""
     columns = [
@@ -173,15 +222,26 @@ def refresh(connection: Connection, rows: Sequence[tuple[Stored, Draft]], *, cha
     connection.execute(update(schema.records).where(_r.key == bindparam("of_key")), columns)
 
 
-def replace(connection: Connection, number: int, drafts: Sequence[Draft], *, change: int) -> None:
-    """Put records in the place of those of the same ids, version and all.
+def keys_of(connection: Connection, number: int, ids: Sequence[str]) -> list[int]:
+    """Return the keys of records that are there."""
+    statement = select(_r.key).where(_r.namespace == number, _r.id == bindparam("of_id"))
+    return [connection.execute(statement, {"of_id": id_}).scalar_one() for id_ in ids]
+
+
+def replace(
+    connection: Connection,
+    number: int,
+    drafts: Sequence[Draft],
+    *,
+    keys: Sequence[int],
+    change: int,
+) -> None:
+    """Put records in the place of those of these keys, version and all.
 
     `change` is the number of the first of the changes.
     """
-    statement = select(_r.key).where(_r.namespace == number, _r.id == bindparam("of_id"))
     rows = []
-    for number_, draft in enumerate(drafts, change):
-        key = connection.execute(statement, {"of_id": draft.record.id}).scalar_one()
+    for number_, (draft, key) in enumerate(zip(drafts, keys, strict=True), change):
         row = schema.row(draft, number=number, key=key, change=number_)
         rows.append({"of_key": row.pop("key"), **row})
     connection.execute(update(schema.records).where(_r.key == bindparam("of_key")), rows)
@@ -341,6 +401,9 @@ def integrity(connection: Connection, depth: Depth) -> list[str]:
     with lenient(connection):
         names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
     nameless = [number for number, labels in names if _labels(labels) is None]
+    if not messages:  # they would be wrong for the same reason
+        wrong = connection.exec_driver_sql(_MISCOUNTED).scalars().all()
+        messages += [f"the counts of namespace {number} are not its records'" for number in wrong]
     return messages + [f"the name of namespace {number} cannot be read" for number in nameless]
 
 
@@ -375,3 +438,5 @@ def mend(connection: Connection, *, at: int) -> None:
             _put_away(connection, 0, "profiles", None, row, reason="namespace", at=at)
             connection.exec_driver_sql("DELETE FROM profiles WHERE rowid = ?", (row_id,))
     connection.exec_driver_sql(_MEND_BEHIND)
+    connection.exec_driver_sql(_MEASURE)
+    connection.exec_driver_sql(_COUNT)

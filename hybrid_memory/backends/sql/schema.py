@@ -20,13 +20,16 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
 )
 
+from hybrid_memory import pruning
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
 from hybrid_memory.protocols import Draft, Stored, Traits
 from hybrid_memory.types import NOTHING, Namespace, Record
 
-VERSION = 2  # 1 had neither checksums of vectors and profiles, nor a quarantine
+# 1 had neither checksums of vectors and profiles nor a quarantine, 2 no sizes of records.
+VERSION = 3
 COUNTER_BITS = 32  # of a key; what stands above them is the number of its namespace
 
 schema = MetaData()
@@ -37,6 +40,9 @@ namespaces = Table(
     Column("labels", Text, nullable=False, unique=True),
     # Numbers both keys and changes; it only rises, so neither is ever used twice.
     Column("counter", Integer, nullable=False),
+    # What its records are and hold, counted in the transactions of the writes: a quota is cheap.
+    Column("records", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 records = Table(
@@ -72,6 +78,8 @@ records = Table(
     # A sign that flips changes no norm. None of rows that were written by schema 1.
     Column("vector_crc", BigInteger),
     Column("checksum", LargeBinary, nullable=False),
+    # The bytes of what varies in length. None of rows that were written by schemas 1 and 2.
+    Column("size", BigInteger),
     Index("records_id", "namespace", "id", unique=True),
     Index("records_change", "namespace", "change"),
     Index("records_session", "namespace", "session_id", "kind", "key"),
@@ -112,6 +120,15 @@ settings = Table(
     Column("value", Text, nullable=False),
 )
 
+
+# As bytes, for the length of a text is counted in characters.
+MEASURED = " + ".join(
+    f"ifnull(length(CAST({name} AS BLOB)), 0)"
+    for name in ("text", "data", "metadata", "vector", "terms")
+)
+SIZE = f"ifnull(size, {MEASURED})"
+size = literal_column(SIZE, BigInteger).label("bytes")
+CANDIDATE_COLUMNS = [records.c.get(name, size) for name in pruning.Candidate._fields]
 
 # What a record is made of, and last the checksum of it all; the rest of a row is what it is
 # found by.
@@ -173,6 +190,7 @@ def found_by(draft: Draft) -> dict[str, Any]:
         "terms": draft.terms.tobytes(),
         "vector": vector,
         "vector_crc": None if vector is None else zlib.crc32(vector),
+        "size": pruning.size(draft),
     }
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from sqlalchemy import (
     URL,
@@ -42,7 +42,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from hybrid_memory import restoring
+from hybrid_memory import pruning, restoring
 from hybrid_memory.backends.sql import backup, maintenance, schema
 from hybrid_memory.backends.sql.lenient import is_undecodable, lenient, read, slices
 from hybrid_memory.errors import (
@@ -57,14 +57,26 @@ from hybrid_memory.errors import (
     StorePathError,
 )
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Changes, Depth, Draft, IndexRow, OnConflict, Stored
-from hybrid_memory.types import KINDS, NOTHING, Erased, Imported, Kind, Namespace, Record, Stats
+from hybrid_memory.protocols import Bound, Changes, Depth, Draft, IndexRow, OnConflict, Stored
+from hybrid_memory.pruning import Size
+from hybrid_memory.types import (
+    KINDS,
+    NOTHING,
+    Erased,
+    Imported,
+    Kind,
+    Namespace,
+    Pruned,
+    PrunePolicy,
+    Record,
+    Stats,
+)
 
 FILE_NAME = "memory.db"
 BUSY_TIMEOUT_S = 30.0
 SLICE = 1000  # rows read at once into a partition
-IN_LIST = 500  # values in one IN
 IDLE_READERS = 8  # connections that are kept for the next reader
+IN_LIST = maintenance.IN_LIST
 
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
@@ -83,10 +95,14 @@ _SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.count
 _RAISE_COUNTER = (
     update(schema.namespaces)
     .where(schema.namespaces.c.number == _NUMBER)
-    .values(counter=schema.namespaces.c.counter + bindparam("steps"))
-    .returning(schema.namespaces.c.counter)
+    .values(
+        counter=schema.namespaces.c.counter + bindparam("steps"),
+        records=schema.namespaces.c.records + bindparam("more_records"),
+        bytes=schema.namespaces.c.bytes + bindparam("more_bytes"),
+    )
+    .returning(schema.namespaces.c.counter, schema.namespaces.c.records, schema.namespaces.c.bytes)
 )
-_SIZED = (_r.text, _r.data, _r.metadata, _r.vector, _r.terms)
+_NO_GROWTH = Size(0, 0)
 _INDEX_COLUMNS = [schema.records.c[name] for name in IndexRow._fields]
 
 _log = logging.getLogger(__name__)
@@ -112,6 +128,14 @@ class _Links:
         with suppress(IndexError):  # other threads may be at it too
             while len(self.idle) > keep:
                 self.idle.pop().close()
+
+
+class _Written(NamedTuple):
+    """What a write has put there, by how much the namespace grew, and what it holds since."""
+
+    keys: Sequence[int]
+    grown: Size
+    held: Size
 
 
 class SQLRecordStore:
@@ -283,7 +307,9 @@ class SQLRecordStore:
 
     # -- writes ----------------------------------------------------------------------------
 
-    def insert(self, namespace: Namespace, drafts: Sequence[Draft]) -> list[Record]:
+    def insert(
+        self, namespace: Namespace, drafts: Sequence[Draft], *, bound: Bound | None = None
+    ) -> list[Record]:
         """See `RecordStore.insert`."""
         if not drafts:
             return []
@@ -301,18 +327,66 @@ class SQLRecordStore:
                         f"id {draft.record.id!r} is taken by other content; "
                         "use update, or another id"
                     )
-            self._add(connection, number, list(fresh.values()))
+            written = self._add(connection, number, list(fresh.values()))
+            self._make_room(connection, number, written, bound)
         return [known[draft.record.id] for draft in drafts]
 
-    def _add(self, connection: Connection, number: int, drafts: Sequence[Draft]) -> None:
+    def _add(self, connection: Connection, number: int, drafts: Sequence[Draft]) -> _Written | None:
         if not drafts:
-            return
-        last = self._raise_counter(connection, number, len(drafts))
+            return None
+        grown = Size(len(drafts), sum(pruning.size(draft) for draft in drafts))
+        last, held = self._raise_counter(connection, number, len(drafts), grown)
         rows = [
             schema.row(draft, number=number, key=(number << 32) | change, change=change)
             for change, draft in enumerate(drafts, last - len(drafts) + 1)
         ]
         connection.execute(insert(schema.records), rows)
+        return _Written([row["key"] for row in rows], grown, held)
+
+    def _make_room(
+        self, connection: Connection, number: int, written: _Written | None, bound: Bound | None
+    ) -> None:
+        if written is None or bound is None:
+            return
+
+        def candidates(expired_by: datetime | None) -> list[pruning.Candidate]:
+            moment = None if expired_by is None else microseconds(expired_by)
+            return maintenance.candidates(connection, number, expired_by=moment)
+
+        gone = pruning.make_room(
+            candidates,
+            bound,
+            held=written.held,
+            grown=written.grown,
+            written=set(written.keys),
+        )
+        if gone:
+            self._delete(connection, number, [one.candidate for one in gone])
+            _log.info("%d records made room in namespace %d of %s", len(gone), number, self._path)
+
+    def prune(
+        self, namespace: Namespace, policy: PrunePolicy, *, now: datetime, dry_run: bool
+    ) -> Pruned:
+        """See `RecordStore.prune`."""
+        with self._reading() if dry_run else self._writing() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return Pruned(namespace, (), 0, 0, dry_run)
+            chosen = pruning.choose(maintenance.candidates(connection, number), policy, now=now)
+            held = maintenance.held(connection, number)
+            if not dry_run:
+                self._delete(connection, number, [one.candidate for one in chosen])
+        return pruning.report(namespace, chosen, held=held, dry_run=dry_run)
+
+    def _delete(
+        self, connection: Connection, number: int, rows: Sequence[pruning.Candidate]
+    ) -> None:
+        for part in _parts(rows):
+            keys = [row.key for row in part]
+            connection.execute(schema.records.delete().where(_r.key.in_(keys)))
+            maintenance.forget(connection, number, "records", [row.id for row in part])
+        self._removed(
+            connection, number, [row.key for row in rows], size=sum(row.bytes for row in rows)
+        )
 
     def restore(
         self,
@@ -321,6 +395,7 @@ class SQLRecordStore:
         *,
         profile: Mapping[str, Any] = NOTHING,
         on_conflict: OnConflict = "error",
+        bound: Bound | None = None,
     ) -> Imported:
         """See `RecordStore.restore`."""
         with self._writing() as connection:
@@ -330,22 +405,48 @@ class SQLRecordStore:
             values = {row.key: schema.value(row) for row in rows}
             intact = {key: value for key, value in values.items() if value is not schema.DAMAGED}
             plan = restoring.plan(known, drafts, intact, profile, on_conflict)
-            if plan.replaced:
-                last = self._raise_counter(connection, number, len(plan.replaced))
-                first = last - len(plan.replaced) + 1
-                maintenance.replace(connection, number, plan.replaced, change=first)
-            self._add(connection, number, plan.added)
+            replaced = self._replace(connection, number, plan.replaced)
+            added = self._add(connection, number, plan.added)
+            written = [one for one in (replaced, added) if one is not None]
+            if written:
+                keys = [key for one in written for key in one.keys]
+                grown = Size(
+                    sum(one.grown.records for one in written),
+                    sum(one.grown.bytes for one in written),
+                )
+                both = _Written(keys, grown, written[-1].held)
+                self._make_room(connection, number, both, bound)
             self._set_profile(connection, number, plan.profile)
         return plan.counts
 
+    def _replace(
+        self, connection: Connection, number: int, drafts: Sequence[Draft]
+    ) -> _Written | None:
+        if not drafts:
+            return None
+        keys = maintenance.keys_of(connection, number, [draft.record.id for draft in drafts])
+        before = maintenance.held_by(connection, keys)
+        grown = Size(0, sum(pruning.size(draft) for draft in drafts) - before)
+        last, held = self._raise_counter(connection, number, len(drafts), grown)
+        first = last - len(drafts) + 1
+        maintenance.replace(connection, number, drafts, keys=keys, change=first)
+        return _Written(keys, grown, held)
+
     def update(
-        self, namespace: Namespace, draft: Draft, *, expected_version: int | None = None
+        self,
+        namespace: Namespace,
+        draft: Draft,
+        *,
+        expected_version: int | None = None,
+        bound: Bound | None = None,
     ) -> Record:
         """See `RecordStore.update`."""
         id_ = draft.record.id
         with self._writing() as connection:
             number, _ = self._namespace(connection, namespace)
-            statement = select(_r.key, _r.version).where(_r.namespace == number, _r.id == id_)
+            statement = select(_r.key, _r.version, schema.size).where(
+                _r.namespace == number, _r.id == id_
+            )
             found = connection.execute(statement).first()
             if found is None:
                 raise NotFoundError(f"no record {id_!r} in this scope")
@@ -354,7 +455,8 @@ class SQLRecordStore:
                     f"record {id_!r} is at version {found.version}, not {expected_version}; "
                     "get it again and repeat the change"
                 )
-            change = self._raise_counter(connection, number, 1)
+            grown = Size(0, pruning.size(draft) - found.bytes)
+            change, held = self._raise_counter(connection, number, 1, grown)
             row = schema.row(
                 draft, number=number, key=found.key, change=change, version=found.version + 1
             )
@@ -363,6 +465,7 @@ class SQLRecordStore:
                 .where(_r.namespace == number, _r.key == found.key)
                 .values(row)
             )
+            self._make_room(connection, number, _Written([found.key], grown, held), bound)
             [stored] = self._by_id(connection, number, namespace, [id_]).values()
             return stored
 
@@ -372,12 +475,15 @@ class SQLRecordStore:
             if (number := self._known(connection, namespace)) is None:
                 return 0
             keys: list[int] = []
+            size = 0
             for part in _parts(list(dict.fromkeys(ids))):
                 of_ids = (_r.namespace == number, _r.id.in_(part))
-                keys += connection.execute(select(_r.key).where(*of_ids)).scalars().all()
+                found = connection.execute(select(_r.key, schema.size).where(*of_ids)).all()
+                keys += [row.key for row in found]
+                size += sum(row.bytes for row in found)
                 connection.execute(schema.records.delete().where(*of_ids))
                 maintenance.forget(connection, number, "records", part)
-            self._removed(connection, number, keys)
+            self._removed(connection, number, keys, size=size)
             return len(keys)
 
     def forget(
@@ -398,6 +504,7 @@ class SQLRecordStore:
             if matches is not None:
                 found = [(row, one) for row, one in found if one is not None and matches(one)]
             keys = [row.key for row, _ in found]
+            size = maintenance.held_by(connection, keys)
             for part in _parts(keys):
                 maintenance.delete(connection, _r.key.in_(part))
             ids = [one.id for _, one in found if one is not None]
@@ -405,7 +512,7 @@ class SQLRecordStore:
                 maintenance.forget(connection, number, "records", part)
             if matches is None:
                 maintenance.forget_within(connection, number, bounds)
-            self._removed(connection, number, keys)
+            self._removed(connection, number, keys, size=size)
             return len(keys)
 
     def erase(self, namespace: Namespace) -> Erased:
@@ -419,10 +526,12 @@ class SQLRecordStore:
         self._told.clear()  # keys of profiles among them
         return erased
 
-    def _removed(self, connection: Connection, number: int, keys: Sequence[int]) -> None:
+    def _removed(
+        self, connection: Connection, number: int, keys: Sequence[int], *, size: int
+    ) -> None:
         """Note that records are gone, for all who read the changes."""
         if keys:
-            last = self._raise_counter(connection, number, len(keys))
+            last, _ = self._raise_counter(connection, number, len(keys), Size(-len(keys), -size))
             rows = [
                 {"namespace": number, "change": change, "key": key}
                 for change, key in enumerate(keys, last - len(keys) + 1)
@@ -437,9 +546,18 @@ class SQLRecordStore:
         made = connection.execute(insert(schema.namespaces).values(labels=labels, counter=0))
         return cast(tuple[int], made.inserted_primary_key)[0], 0
 
-    def _raise_counter(self, connection: Connection, number: int, steps: int) -> int:
-        raised = connection.execute(_RAISE_COUNTER, {"of_namespace": number, "steps": steps})
-        return cast(int, raised.scalar_one())
+    def _raise_counter(
+        self, connection: Connection, number: int, steps: int, grown: Size = _NO_GROWTH
+    ) -> tuple[int, Size]:
+        """Count changes, and what they made the namespace grow by; return what is reached."""
+        values = {
+            "of_namespace": number,
+            "steps": steps,
+            "more_records": grown.records,
+            "more_bytes": grown.bytes,
+        }
+        counter, records, size = connection.execute(_RAISE_COUNTER, values).one()
+        return counter, Size(records, size)
 
     # -- reads -----------------------------------------------------------------------------
 
@@ -593,10 +711,7 @@ class SQLRecordStore:
         with self._reading() as connection:
             number = self._known(connection, namespace)
             of_namespace = _r.namespace == number
-            size = sum(
-                (func.coalesce(func.length(column), 0) for column in _SIZED), start=func.length("")
-            )
-            by_kind = select(_r.kind, func.count(), func.sum(size)).where(of_namespace)
+            by_kind = select(_r.kind, func.count(), func.sum(schema.size)).where(of_namespace)
             counted = connection.execute(by_kind.group_by(_r.kind)).all()
             span = select(
                 func.min(_r.at), func.max(_r.at), func.count(_r.session_id.distinct())
@@ -750,7 +865,10 @@ class SQLRecordStore:
             number = self._known(connection, namespace)
             same = maintenance.unchanged(connection, rows)
             if number is not None and same:
-                last = self._raise_counter(connection, number, len(same))
+                keys = [row.key for row, _ in same]
+                before = maintenance.held_by(connection, keys)
+                grown = Size(0, sum(pruning.size(draft) for _, draft in same) - before)
+                last, _ = self._raise_counter(connection, number, len(same), grown)
                 maintenance.refresh(connection, same, change=last - len(same) + 1)
             return len(same)
 
@@ -774,7 +892,9 @@ class SQLRecordStore:
             if (number := self._known(connection, namespace)) is None:
                 return 0
             moved = maintenance.quarantine_records(connection, namespace, number, keys, at=moment)
-            self._removed(connection, number, moved)
+            self._removed(connection, number, moved, size=0)
+            if moved:  # what a damaged row said of its size is not to be trusted
+                maintenance.recount(connection, number)
             values = maintenance.quarantine_profile(connection, number, profile_keys, at=moment)
             return len(moved) + len(values)
 
