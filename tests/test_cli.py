@@ -79,6 +79,45 @@ def test_add_prints_the_id_of_what_is_remembered(run):
         assert memory.scope(user_id="ana").get(added.out.strip()).text == "I like tea."
 
 
+def test_prune_shows_what_it_would_delete_and_deletes_with_yes(run, told):
+    dry = run("prune", "--max-records", "1", "--older-than", "2w", "--now", "2026-05-20T00:00Z")
+    assert dry.code == 0
+    assert "older than 14 days" in dry.out
+    assert "least worth of 3, 1 are kept" in dry.out
+    assert "would delete 2" in dry.out
+    assert json.loads(run("stats", "--json").out)["records"]["message"] == 2
+
+    done = run("prune", "--max-records", "1", "--yes")
+    assert "deleted 2; 1 records of" in done.out
+    assert sum(json.loads(run("stats", "--json").out)["records"].values()) == 1
+    assert run("prune", "--max-records", "1").out.startswith("nothing to prune; there are 1 ")
+
+
+def test_prune_tells_all_as_json(run, told):
+    pruned = json.loads(run("prune", "--kind", "event", "--max-records", "0", "--json").out)
+
+    assert pruned["dry_run"] is True
+    assert pruned["reasons"] == {"least worth of 1, 0 are kept": 1}
+    (victim,) = pruned["victims"]
+    assert (victim["kind"], victim["at"]) == ("event", "2026-05-02T13:30:00+00:00")
+    assert pruned["freed"] == victim["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--older-than", "soon", "write 90d"),
+        ("--older-than", "0d", "longer than nothing"),
+        ("--older-than", "99999999999d", "write 90d"),
+        ("--max-records", "-1", "at least 0"),
+        ("--importance-below", "2", "between 0 and 1"),
+        ("--kind", "profile", "unknown kind"),
+    ],
+)
+def test_a_bound_that_is_none_is_refused(fails, told, option, value, said):
+    assert said in fails("prune", option, value)
+
+
 def test_add_keeps_every_option_on_the_record(run):
     ran = run(
         *("add", "Signed the lease", "--kind", "event", "--speaker", "Ana", "--session", "s1"),
