@@ -83,11 +83,12 @@ def choose(candidates: Iterable[Candidate], policy: PrunePolicy, *, now: datetim
     mine = [one for one in candidates if policy.kinds is None or one.kind in policy.kinds]
     moment = microseconds(now)
     ranked = sorted(mine, key=lambda one: _worth(one, moment))
+    judges = policy.older_than is not None or policy.importance_below is not None
     reasons: dict[int, str] = {}
     for one in ranked:
-        if _is_expired(one, moment):
+        if one.expires_at is not None and one.expires_at <= moment:
             reasons[one.key] = "expired"
-        elif _is_prunable(one, policy) and (reason := _unworthy(one, policy, moment)):
+        elif judges and _is_prunable(one, policy) and (reason := _unworthy(one, policy, moment)):
             reasons[one.key] = reason
     left = [one for one in ranked if one.key not in reasons]
     records, held = _sum(left)
@@ -122,20 +123,17 @@ def make_room(
     quota, now = bound
     if not _is_exceeded(quota, held, grown):
         return []
-    gone: list[Chosen] = [
-        Chosen(one, "expired") for one in candidates(now) if one.key not in written
-    ]
-    left = _less(held, gone)
-    if _is_exceeded(quota, left, grown) and quota.when_full == "prune":
+    if quota.when_full == "refuse":
+        gone = [Chosen(one, "expired") for one in candidates(now) if one.key not in written]
+    else:
         everything = candidates(None)
         mine = _sum([one for one in everything if one.key in written])
         policy = PrunePolicy(
             max_records=_below(quota.records, mine.records),
             max_bytes=_below(quota.bytes, mine.bytes),
         )
-        others = [one for one in everything if one.key not in written]
-        gone = choose(others, policy, now=now)
-        left = _less(held, gone)
+        gone = choose([one for one in everything if one.key not in written], policy, now=now)
+    left = _less(held, gone)
     if _is_exceeded(quota, left, grown):
         raise QuotaExceededError(_refusal(quota, held, grown, gone))
     return gone
@@ -181,10 +179,6 @@ def _refusal(quota: Quota, held: Size, grown: Size, gone: Sequence[Chosen]) -> s
 
 def _worth(one: Candidate, now: int) -> tuple[Any, ...]:
     return (not _is_superseded(one, now), one.importance, one.at, one.key)
-
-
-def _is_expired(one: Candidate, now: int) -> bool:
-    return one.expires_at is not None and one.expires_at <= now
 
 
 def _is_superseded(one: Candidate, now: int) -> bool:

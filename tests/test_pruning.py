@@ -424,6 +424,36 @@ def test_counts_that_are_wrong_are_found_and_repaired(
     assert ana.stats() == before
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "importance = 'much'",
+        "importance = x'00'",
+        "at = 'now'",
+        "expires_at = 'now'",
+        "metadata = x'00'",
+        "metadata = CAST(x'7bff' AS TEXT)",
+        """metadata = '{"pinned": tru'""",
+        "id = CAST(x'74ff' AS TEXT)",
+        "text = CAST(x'74ff' AS TEXT)",
+    ],
+)
+def test_others_are_pruned_where_one_record_is_damaged(
+    bounded: Callable[..., HybridMemory], tmp_path: Path, damage: str
+) -> None:
+    memory = bounded()
+    ana = memory.scope(user_id="ana")
+    ana.add_many({"text": f"I said {i}.", "id": str(i)} for i in range(5))
+    sql(tmp_path / "bounded", f"UPDATE records SET {damage} WHERE id = '4'")
+
+    pruned = ana.prune(PrunePolicy(max_records=2, max_bytes=10**6), dry_run=False)
+
+    assert {victim.id for victim in pruned.victims} >= {"0", "1"}
+    assert sql(tmp_path / "bounded", "SELECT count(*) FROM records") == [(pruned.records,)]
+    memory.repair()
+    assert memory.check().is_clean
+
+
 def test_a_store_of_schema_2_is_counted_when_it_is_opened(
     bounded: Callable[..., HybridMemory], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from sqlite3 import OperationalError
 from types import MappingProxyType
 from typing import Any
 
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from hybrid_memory.backends.sql import schema
-from hybrid_memory.backends.sql.lenient import lenient, read
+from hybrid_memory.backends.sql.lenient import is_undecodable, lenient, read
 from hybrid_memory.protocols import Depth, Draft, Stored
 from hybrid_memory.pruning import Candidate, Size
 from hybrid_memory.types import Erased, Namespace, Record
@@ -64,6 +65,15 @@ _MISCOUNTED = (
 )
 _COUNT = f"UPDATE namespaces SET records = ({_COUNTED}), bytes = ({_MEASURED})"  # noqa: S608
 _MEASURE = f"UPDATE records SET size = {schema.MEASURED} WHERE size != {schema.MEASURED}"  # noqa: S608
+# By key, which is the order of the file. What is damaged beyond comparing is for `repair`.
+_CANDIDATES = (
+    f"SELECT {schema.CANDIDATE} FROM records "  # noqa: S608
+    "WHERE namespace + 0 = ? AND key BETWEEN ? AND ? AND typeof(importance) = 'real' "
+    "AND typeof(id) = 'text' AND typeof(ifnull(metadata, '')) = 'text' AND "
+    + " AND ".join(
+        f"typeof(ifnull({name}, 0)) = 'integer'" for name in ("at", "expires_at", "valid_to")
+    )
+)
 _GONE = (
     "SELECT namespace, id FROM records INDEXED BY records_id "  # noqa: S608
     f"WHERE key NOT IN (SELECT key FROM records NOT INDEXED) LIMIT {MAX_MESSAGES}"
@@ -199,13 +209,28 @@ def candidates(
 ) -> list[Candidate]:
     """Return what may have to go: all of a namespace, or what is expired by a time."""
     first = number << schema.COUNTER_BITS
-    # By key, which is the order of the file.
-    statement = select(*schema.CANDIDATE_COLUMNS).where(
-        _r.key.between(first, first + _HIGHEST), _r.namespace + 0 == number
-    )
+    values: tuple[int, ...] = (number, first, first + _HIGHEST)
+    statement = _CANDIDATES
     if expired_by is not None:
-        statement = statement.where(_r.expires_at <= expired_by)
-    return [Candidate._make(row) for row in read(connection, statement)]
+        statement, values = f"{statement} AND expires_at <= ?", (*values, expired_by)
+    try:
+        return _candidates(connection, statement, values)
+    except OperationalError as error:
+        if not is_undecodable(error):
+            raise
+    with lenient(connection):
+        found = _candidates(connection, statement, values)
+        return [one for one in found if _encodable(one.id) is not None]
+
+
+def _candidates(connection: Connection, statement: str, values: tuple[int, ...]) -> list[Candidate]:
+    # By the driver, as writers wait for it.
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        return [Candidate._make(row) for row in cursor.fetchall()]
+    finally:
+        cursor.close()
 
 
 def recount(connection: Connection, number: int) -> None:

@@ -128,7 +128,7 @@ MEASURED = " + ".join(
 )
 SIZE = f"ifnull(size, {MEASURED})"
 size = literal_column(SIZE, BigInteger).label("bytes")
-CANDIDATE_COLUMNS = [records.c.get(name, size) for name in pruning.Candidate._fields]
+CANDIDATE = ", ".join(SIZE if name == "bytes" else name for name in pruning.Candidate._fields)
 
 # What a record is made of, and last the checksum of it all; the rest of a row is what it is
 # found by.
