@@ -311,6 +311,20 @@ def test_an_import_keeps_within_the_quota(
     assert fitting.stats().total == 30
 
 
+def test_what_is_forgotten_or_erased_leaves_room(bounded: Callable[..., HybridMemory]) -> None:
+    memory = bounded(quota=Quota(records=2))
+    ana = memory.scope(user_id="ana")
+    for _ in range(2):
+        ana.add_documents(["The canteen serves lentils."], source="menu.md")
+        ana.add("I like tea.")
+        with pytest.raises(QuotaExceededError):
+            ana.add("I like rice.")
+        ana.forget(source="menu.md")
+        ana.add("I like rice.")
+        assert memory.check().is_clean
+        ana.erase()
+
+
 def test_an_update_keeps_within_the_quota(bounded: Callable[..., HybridMemory]) -> None:
     ana = bounded(quota=Quota(bytes=2000)).scope(user_id="ana")
     tea = ana.add("I like tea.")
