@@ -1,5 +1,6 @@
 """Nothing left: what was erased, or deleted and purged, is in no byte of any file."""
 
+import ctypes
 import random
 import sqlite3
 import string
@@ -140,6 +141,44 @@ def test_no_byte_of_an_erased_user_is_left_in_any_file(
     bob = chroma.scope(user_id="bob")
     assert bob.stats().total == 34
     assert bob.search("lentils", kinds="document")[0].record.text == "The canteen serves lentils."
+
+
+def test_an_index_that_is_written_holds_nothing_of_what_was_freed_before(tmp_path: Path) -> None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        pytest.skip("not the GNU C library")
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    size = 100 * (DIM * 4 + 140)  # of an index with room for a hundred
+    freed = (b"what was freed " * size)[:size]
+    all_there = threading.Barrier(32)
+
+    def leave_remains() -> None:
+        all_there.wait()  # so that each has memory of its own, which the threads of Chroma inherit
+        for _ in range(2):  # the library keeps pieces of this size only after it has seen one
+            pieces = [libc.malloc(size) for _ in range(8)]
+            for piece in pieces:
+                ctypes.memmove(piece, freed, size)
+            for piece in pieces[::2]:  # beside those that are kept, so that they are kept too
+                libc.free(piece)
+
+    threads = [threading.Thread(target=leave_remains) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    vectors = RandomEmbedder().embed(["Lentils.", "Rice."])
+
+    with closing(ChromaDocumentStore(tmp_path)) as documents:
+        for number in range(20):
+            documents.apply(
+                (f"user {number}",),
+                keys=np.array([1, 2]),
+                vectors=vectors,
+                removed=np.empty(0, np.int64),
+                position=1,
+            )
+
+    assert b"what was freed " not in everywhere(tmp_path)
 
 
 def test_no_byte_of_what_was_deleted_or_updated_is_left_after_a_purge(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_memory.backends.heap import no_remains
 from hybrid_memory.errors import (
     ClosedError,
     DimensionMismatchError,
@@ -292,7 +293,9 @@ class ChromaDocumentStore:
         if self._closed:
             raise ClosedError(f"the Chroma store at {self._where} was closed")
         try:
-            with self._alone() if alone else self._shared():
+            # Its indexes are written with room to grow, which holds what the memory held before,
+            # deleted vectors too.
+            with self._alone() if alone else self._shared(), no_remains():
                 yield
         except HybridMemoryError:
             raise
