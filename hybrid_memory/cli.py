@@ -778,7 +778,7 @@ def _opened_store(store: Path) -> Iterator[RecordStore]:
 
 
 def _check_there(store: Path) -> None:
-    from hybrid_memory.backends.sql.store import FILE_NAME
+    from hybrid_memory.backends.sql.connections import FILE_NAME
 
     if not store.is_file() and not (store / FILE_NAME).exists():
         raise StorePathError(

@@ -17,7 +17,7 @@ import pytest
 
 from hybrid_memory import HybridMemory
 from hybrid_memory.backends.sql import SQLRecordStore
-from hybrid_memory.backends.sql.store import IDLE_READERS
+from hybrid_memory.backends.sql.connections import IDLE_READERS
 from hybrid_memory.errors import (
     ClosedError,
     SchemaVersionError,
@@ -67,7 +67,7 @@ def test_a_newer_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
 _READ_ONLY = """
 import os, sys
 from hybrid_memory.backends.sql import SQLRecordStore
-from hybrid_memory.backends.sql.store import IDLE_READERS
+from hybrid_memory.backends.sql.connections import IDLE_READERS
 from hybrid_memory.errors import StorePathError
 if os.getuid() == 0:
     os.setuid(65534)  # root may write everywhere

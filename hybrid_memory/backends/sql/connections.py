@@ -1,0 +1,215 @@
+"""The connections of a process to the file, and what the faults of the file are called."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from hybrid_memory.backends.sql.lenient import is_undecodable, lenient
+from hybrid_memory.errors import (
+    ClosedError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StorePathError,
+)
+from hybrid_memory.types import Namespace
+
+FILE_NAME = "memory.db"
+BUSY_TIMEOUT_S = 30.0
+IDLE_READERS = 8  # connections that are kept for the next reader
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The connections of one process to the file."""
+
+    pid: int
+    lock: threading.Lock  # one writer a process: waiting here is fair and cheap
+    writer: Engine
+    reader: Engine
+    idle: list[sqlite3.Connection]  # without an engine, for the two reads of every search
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is left to who uses it."""
+        self.trim(0)
+        for engine in (self.reader, self.writer):
+            engine.pool.dispose()  # the engine's own would begin another pool
+
+    def trim(self, keep: int) -> None:
+        with suppress(IndexError):  # other threads may be at it too
+            while len(self.idle) > keep:
+                self.idle.pop().close()
+
+
+class Connections:
+    """The file of a store: it is read, and written, within a transaction of these."""
+
+    def __init__(self, path: Path, durability: Literal["full", "normal"]) -> None:
+        self._path = path.absolute()  # the process may change its directory
+        self._durability = durability
+        self._numbers: dict[Namespace, int] = {}
+        self._told: set[object] = set()  # what was logged as damaged
+        self._opened: list[_Links] = []  # those of this process, after those of its parents
+        self._closed = False
+        self._interrupted = False
+
+    def _engine(self, begin: str, pool_size: int, *, read_only: bool) -> Engine:
+        engine = create_engine(
+            URL.create("sqlite", database=str(self._path)),
+            creator=lambda: self._connected(read_only=read_only),
+            poolclass=QueuePool,
+            pool_size=pool_size,
+            max_overflow=-1,
+        )
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    def _connected(self, *, read_only: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,  # the driver must not open transactions by itself
+            check_same_thread=False,
+        )
+        wanted = {
+            "journal_mode": "wal",
+            "synchronous": 2 if self._durability == "full" else 1,
+            "secure_delete": 1,
+            "query_only": int(read_only),
+        }
+        try:
+            for name, value in wanted.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+                found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+                if found != value:
+                    raise StoreError(f"{self._path}: PRAGMA {name} is {found!r}, wanted {value!r}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _links(self) -> _Links:
+        if self._closed:
+            raise ClosedError(f"the store of {self._path.parent} was closed; open it again")
+        pid = os.getpid()
+        if not self._opened or self._opened[-1].pid != pid:
+            # A connection must not cross a fork, not even to be closed: a child keeps those of
+            # its parent as they are, and opens its own.
+            writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
+            reader = self._engine("BEGIN", IDLE_READERS, read_only=True)
+            self._opened.append(_Links(pid, threading.Lock(), writer, reader, []))
+        return self._opened[-1]
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        links = self._links()
+        try:
+            with links.lock, self._faults(), links.writer.begin() as connection:
+                yield connection
+        finally:
+            self._after_use(links)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        links = self._links()
+        try:
+            with self._faults(), links.reader.begin() as connection:
+                yield connection
+        finally:
+            self._after_use(links)
+
+    def _after_use(self, links: _Links) -> None:
+        links.trim(IDLE_READERS)
+        if self._closed:  # meanwhile, by another thread
+            links.close()
+
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """Return the rows of one statement, read by the driver in a fifth of the time."""
+        links = self._links()
+        with self._faults():
+            try:
+                connection = links.idle.pop()
+            except IndexError:  # none yet, or other threads are at work with them
+                connection = self._connected(read_only=True)
+            try:
+                rows = connection.execute(statement, values).fetchall()
+            except Exception as error:
+                connection.close()
+                if not is_undecodable(error):
+                    raise
+            else:
+                links.idle.append(connection)
+                self._after_use(links)
+                return rows
+        with self._reading() as again, lenient(again):
+            return list(again.exec_driver_sql(statement, values))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:  # of a message of SQLite that quotes a damaged schema
+            raise StoreCorruptError(f"{self._path} is damaged; restore a backup") from None
+        except (DBAPIError, sqlite3.Error) as error:
+            raise fault(error, self._path) from None  # its message would show bound texts
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        """Yield the driver's writing connection, outside of a transaction."""
+        links = self._links()
+        with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
+            connection = cast(sqlite3.Connection, raw.driver_connection)
+            try:
+                yield connection
+            finally:
+                wait_at_most(connection, BUSY_TIMEOUT_S)
+
+    def close(self) -> None:
+        """See `RecordStore.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        for links in self._opened:
+            if links.pid == os.getpid():
+                links.close()
+
+
+def wait_at_most(connection: sqlite3.Connection, seconds: float) -> None:
+    """Let a connection wait for locks so long, and then give up."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def fault(error: Exception, path: Path) -> StoreError:
+    """Return the typed error of a database error, without the statement and its values."""
+    if is_undecodable(error):
+        return StoreCorruptError(f"{path} holds a damaged text; run memory.repair()")
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    if re.search("locked|busy", reason):
+        return StoreBusyError(
+            f"{path} is locked by another writer for over {BUSY_TIMEOUT_S:.0f} s; try again"
+        )
+    if "full" in reason:
+        return StoreFullError(f"no space is left for {path}; free some and repeat")
+    if "readonly" in reason or "unable to open" in reason:
+        return StorePathError(f"{path} cannot be written ({reason}); check its owner and mode")
+    if re.search("malformed|not a database|corrupt|no such (table|column)", reason):
+        return StoreCorruptError(
+            f"{path} is damaged ({reason}); memory.repair() may mend it, else restore a backup"
+        )
+    return StoreError(f"{path}: {reason}")
