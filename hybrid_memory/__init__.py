@@ -29,7 +29,7 @@ filters.py     `where`                                 language.py  English, as 
 protocols.py   every seam      types.py  the values    errors.py    the tree of errors
 limits.py      the door        testing/  fakes and conformance suites, for users too
 backends/      one file per third-party library, the only place that imports it
-evaluation/    recall, measured    cli.py, terminal.py, demo/  the command `hybrid-memory`
+evaluation/    recall, measured    cli/, terminal.py, demo/  the command `hybrid-memory`
 ```
 """
 
