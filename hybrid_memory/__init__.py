@@ -19,7 +19,7 @@ score.py       read 3: signals in [0, 1], one function each
 merge.py       read 4: one ranking: weigh, boost by session, recency, repetitions, variety
 weights.py     what that is set to, as one value
 prompt/        read 5: gate, pack into the budget, put into the prompt; take it out of transcripts
-partition.py   the hot copy of a namespace: vectors, postings, columns
+partition/     the hot copy of a namespace: vectors, postings, columns
 upkeep/        is all of it whole? and made whole
 transfer/      export and import                       restoring.py an import and what is there
 words.py       words of a text and BM25 over them     turns.py     chat messages

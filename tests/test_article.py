@@ -76,8 +76,8 @@ def test_every_test_and_module_that_the_page_names_exists() -> None:
     page = (ROOT / "docs" / "article.md").read_text()
 
     tests = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
-    modules = set(re.findall(r"`((?:backends/)?\w+\.py)`", page))
+    modules = set(re.findall(r"`((?:backends/)?\w+(?:\.py|/))`", page))
 
     assert len(tests) > 10
     assert [name for name in tests if not (ROOT / name).is_file()] == []
-    assert [name for name in modules if not (ROOT / "hybrid_memory" / name).is_file()] == []
+    assert [name for name in modules if not (ROOT / "hybrid_memory" / name).exists()] == []
