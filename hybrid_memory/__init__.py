@@ -7,7 +7,7 @@
 write   text   -> records -> indexing -> one commit -> partition catches up
 read    query  -> analyze -> gather -> score -> merge -> prompt
 
-memory/        HybridMemory (engine.py), Scope with both paths (scope.py, recall.py), the profile
+memory/        HybridMemory (engine.py), Scope with both paths (writing.py, reading.py), the profile
 records.py     write: arguments into records, each checked
 redaction.py   write, if asked for: secrets out of texts
 documents.py   write: documents into chunks

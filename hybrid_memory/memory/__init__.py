@@ -1,4 +1,12 @@
-"""Both paths: `engine.py` has what all scopes share, `scope.py` walks the stages, top to bottom."""
+"""Both paths, top to bottom.
+
+```
+engine.py    HybridMemory: what all scopes share      scope.py     Scope: both paths in one
+writing.py   text -> a commit                         reading.py   query -> hits -> a context
+handle.py    what both paths stand on                 recall.py    analyze, gather, score, merge
+                                                      profile.py   fetched by key, never ranked
+```
+"""
 
 from hybrid_memory.memory.engine import HybridMemory
 from hybrid_memory.memory.scope import Answer, Scope
