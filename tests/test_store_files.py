@@ -39,6 +39,17 @@ def test_the_directory_is_made_and_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "b" / "memory.db").stat().st_mode) == 0o600
 
 
+def test_no_file_of_a_store_can_be_read_by_others_in_a_directory_that_can(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "memory.db-wal").touch(mode=0o644)  # left by a crash
+
+    with opened(tmp_path) as memory:
+        memory.scope(user_id="ana").add("tea")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+
+    assert modes == dict.fromkeys(["memory.db", "memory.db-wal", "memory.db-shm"], 0o600)
+
+
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "memory").write_text("hello")
 

@@ -8,7 +8,6 @@ stands in `connections.py`, `lenient.py`, `maintenance.py` and `open`.
 from __future__ import annotations
 
 import os
-import stat
 import uuid
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Literal
 
 from sqlalchemy import insert, select
 
-from hybrid_memory.backends.sql import maintenance, schema
+from hybrid_memory.backends.sql import disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME
 from hybrid_memory.backends.sql.upkeep import Upkeep
 from hybrid_memory.errors import SchemaVersionError, StorePathError
@@ -56,6 +55,7 @@ class SQLRecordStore(Upkeep):
                 raise StorePathError(f"{target} cannot be written; check its owner and mode")
         store = cls(path, durability)
         store._interrupted = _has_log(path)
+        disk.keep_private(path)
         store._prepare()
         return store
 
@@ -73,7 +73,6 @@ class SQLRecordStore(Upkeep):
                 maintenance.upgrade(connection, found)
             if found != schema.VERSION:
                 connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
-        self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
     @cached_property
     def id(self) -> str:

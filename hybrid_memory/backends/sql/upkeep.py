@@ -13,7 +13,7 @@ from typing import cast
 from sqlalchemy import func, select
 
 from hybrid_memory import pruning
-from hybrid_memory.backends.sql import backup, maintenance, schema
+from hybrid_memory.backends.sql import backup, disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME, fault, wait_at_most
 from hybrid_memory.backends.sql.writes import Writes
 from hybrid_memory.errors import StoreBusyError, StoreCorruptError, StoreFullError
@@ -178,8 +178,7 @@ class Upkeep(Writes):
         return sorted(path for path in self._path.parent.rglob("*") if path.is_file())
 
     def _sizes(self) -> dict[Path, int]:
-        paths = [self._path.with_name(FILE_NAME + end) for end in ("", "-wal", "-shm")]
-        return {path: path.stat().st_size for path in paths if path.exists()}
+        return {path: path.stat().st_size for path in disk.database_files(self._path)}
 
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
