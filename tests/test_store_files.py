@@ -178,6 +178,20 @@ def test_processes_that_open_a_new_store_at_once_lose_nothing(tmp_path: Path) ->
         assert memory.scope(user_id="ana").stats().total == 100
 
 
+def test_a_store_that_another_is_just_making_is_waited_for(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        other = sqlite3.connect(tmp_path / "memory.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        opening = pool.submit(opened, tmp_path)
+        with suppress(TimeoutError):
+            opening.exception(timeout=0.2)  # a refusal would come at once
+        other.execute("COMMIT")
+        other.close()
+
+        with opening.result() as memory:
+            assert memory.scope(user_id="ana").add("tea").text == "tea"
+
+
 def test_a_forked_child_opens_connections_of_its_own(tmp_path: Path) -> None:
     with opened(tmp_path) as memory:
         ana = memory.scope(user_id="ana")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -95,7 +97,7 @@ class Connections:
         }
         try:
             for name, value in wanted.items():
-                connection.execute(f"PRAGMA {name} = {value}")
+                _patiently(connection, f"PRAGMA {name} = {value}")
                 found = connection.execute(f"PRAGMA {name}").fetchone()[0]
                 if found != value:
                     raise StoreError(f"{self._path}: PRAGMA {name} is {found!r}, wanted {value!r}")
@@ -188,6 +190,24 @@ class Connections:
         for links in self._opened:
             if links.pid == os.getpid():
                 links.close()
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement, again and again while the database is locked.
+
+    Of two processes that make a store at once SQLite refuses one without waiting: both have begun
+    to read before the mode of the journal is changed.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 (not together with the other)
 
 
 def wait_at_most(connection: sqlite3.Connection, seconds: float) -> None:
