@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import random
-import shutil
 import sqlite3
 import struct
 import subprocess
@@ -26,7 +25,6 @@ from hybrid_memory import HybridMemory, indexing
 from hybrid_memory.backends.chroma import ChromaDocumentStore
 from hybrid_memory.backends.sql import schema
 from hybrid_memory.errors import (
-    HybridMemoryError,
     NotFoundError,
     SchemaVersionError,
     StoreCorruptError,
@@ -528,55 +526,6 @@ def test_a_counter_that_is_behind_its_records_is_set_right(path: Path) -> None:
         assert memory.repair().is_clean
         memory.scope(user_id="ana", session_id="s1").add("One more.", id="more")
         assert memory.check().is_clean
-
-
-def everything(memory: HybridMemory) -> dict[str, Any]:
-    """Return all that can be read, by what it is called."""
-    read: dict[str, Any] = {}
-    for user in ("ana", "bob"):
-        scope = memory.scope(user_id=user, session_id="s1")
-        records: list[Record] = [*scope.messages(), *scope.facts(), *scope.instructions()]
-        records += [hit.record for hit in scope.search("turn about tea and lentils", k=50)]
-        records += [hit.record for hit in scope.search("allergic", k=50, where={"city": "Lyon"})]
-        read |= {f"{user} {record.id}": record for record in records}
-        read |= {f"{user} profile {key}": value for key, value in scope.profile.items()}
-    return read
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_no_flipped_bit_of_the_file_is_served_or_passed_over(path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    with opened(path) as memory:
-        true = everything(memory)
-    whole = (path / "memory.db").read_bytes()
-    for _ in range(20):
-        content = bytearray(whole)
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        shutil.rmtree(path)
-        path.mkdir()
-        (path / "memory.db").write_bytes(content)
-        refused = ""
-        try:
-            memory = opened(path)
-        except HybridMemoryError as error:
-            refused = str(error)
-        assert CANARY not in refused
-        if refused:
-            continue
-        with memory:
-            try:
-                read = everything(memory)
-            except StoreCorruptError as error:
-                refused, read = str(error), {}
-            found = memory.check()
-
-            assert all(true[name] == value for name, value in read.items())
-            assert read == true or not found.is_clean
-            assert CANARY not in f"{refused} {found}"
-            repaired = memory.repair()
-            if repaired.is_clean:
-                assert memory.check().is_clean
-                assert len(everything(memory)) >= len(true) - repaired.quarantined
 
 
 # -- the rules by which records are found --------------------------------------------------
