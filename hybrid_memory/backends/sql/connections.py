@@ -8,15 +8,17 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from hybrid_memory.backends.sql import disk
 from hybrid_memory.backends.sql.lenient import is_undecodable, lenient
 from hybrid_memory.errors import (
     ClosedError,
@@ -31,6 +33,10 @@ from hybrid_memory.types import Namespace
 FILE_NAME = "memory.db"
 BUSY_TIMEOUT_S = 30.0
 IDLE_READERS = 8  # connections that are kept for the next reader
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Store = TypeVar("_Store", bound="Connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,22 @@ class Connections:
             finally:
                 wait_at_most(connection, BUSY_TIMEOUT_S)
 
+    def _is_log_cut(self, deadline: float) -> bool:
+        while True:
+            # Only for a moment each, so that other threads can write.
+            with self._alone() as connection:
+                wait_at_most(connection, min(0.2, max(0.0, deadline - time.monotonic())))
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if not busy:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+
+    def _try_to_cut_log(self) -> None:
+        with suppress(StoreError):
+            self._is_log_cut(time.monotonic())
+
     def close(self) -> None:
         """See `RecordStore.close`."""
         if self._closed:
@@ -190,6 +212,27 @@ class Connections:
         for links in self._opened:
             if links.pid == os.getpid():
                 links.close()
+
+
+def also_when_full(
+    remove: Callable[Concatenate[_Store, _P], _T],
+) -> Callable[Concatenate[_Store, _P], _T]:
+    """Where the disk is full, remove with the space that is kept for it."""
+
+    @wraps(remove)
+    def removing(store: _Store, /, *args: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            return remove(store, *args, **options)
+        except StoreFullError:
+            disk.release_reserve(store._path.parent)
+            store._try_to_cut_log()
+        try:
+            return remove(store, *args, **options)
+        finally:
+            store._try_to_cut_log()
+            disk.keep_reserve(store._path.parent)
+
+    return removing
 
 
 def _patiently(connection: sqlite3.Connection, statement: str) -> None:

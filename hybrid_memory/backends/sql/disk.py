@@ -1,12 +1,16 @@
-"""What a database is on the disk: its files, and whose they are."""
+"""What lies under a database: its files, whose they are, and space for when the disk is full."""
 
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from hybrid_memory.errors import StorePathError
+
+RESERVE_NAME = "memory.reserve"
+RESERVE_BYTES = 2**20
 
 
 def database_files(path: Path) -> list[Path]:
@@ -27,3 +31,23 @@ def keep_private(path: Path) -> None:
     for one in database_files(path):
         with suppress(OSError):  # of another owner, whose choice it is; or just removed
             one.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def keep_reserve(directory: Path) -> None:
+    """Take up the space that `release_reserve` gives back; where there is none, do without."""
+    path = directory / RESERVE_NAME
+    try:
+        if path.exists() and path.stat().st_size == RESERVE_BYTES:
+            return
+        opened = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+        with open(opened, "wb") as file:
+            # A file system that compresses would keep zeros in no space at all.
+            file.write(os.urandom(RESERVE_BYTES))
+    except OSError:
+        release_reserve(directory)
+
+
+def release_reserve(directory: Path) -> None:
+    """Give the space back, if it was taken."""
+    with suppress(OSError):
+        (directory / RESERVE_NAME).unlink()

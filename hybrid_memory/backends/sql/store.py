@@ -57,6 +57,7 @@ class SQLRecordStore(Upkeep):
         store._interrupted = _has_log(path)
         disk.keep_private(path)
         store._prepare()
+        disk.keep_reserve(directory)
         return store
 
     def _prepare(self) -> None:

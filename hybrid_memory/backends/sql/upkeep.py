@@ -149,29 +149,24 @@ class Upkeep(Writes):
                     f"{self._path} could not be written anew ({why}); "
                     "what was deleted is overwritten, but copies may lie in it: purge again"
                 )
-        if not self._is_log_cut(deadline):
+        obstacle = (
+            f"a reader, of this or another process, has kept it for over {timeout_s:g} s; end it"
+        )
+        try:
+            is_log_cut = self._is_log_cut(deadline)
+        except StoreFullError:
+            is_log_cut, obstacle = False, "the disk is full; free some space"
+        if not is_log_cut:
             unfinished.append(
-                f"{self._path.name}-wal still has what was deleted: a reader, of this or another "
-                f"process, has kept it for over {timeout_s:g} s; end it and purge again"
+                f"{self._path.name}-wal still has what was deleted: {obstacle} and purge again"
             )
+        disk.keep_reserve(self._path.parent)
         after = self._sizes()
         return Erased(
             files=tuple(str(path) for path in after if path.name.startswith(FILE_NAME)),
             bytes=sum(before.values()) - sum(after.values()),
             unfinished=tuple(unfinished),
         )
-
-    def _is_log_cut(self, deadline: float) -> bool:
-        while True:
-            # Only for a moment each, so that other threads can write.
-            with self._alone() as connection:
-                wait_at_most(connection, min(0.2, max(0.0, deadline - time.monotonic())))
-                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            if not busy:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
 
     def files(self) -> list[Path]:
         """See `RecordStore.files`."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from hybrid_memory import pruning, restoring
 from hybrid_memory.backends.sql import maintenance, schema
+from hybrid_memory.backends.sql.connections import also_when_full
 from hybrid_memory.backends.sql.reads import SELECT_NAMESPACE, Reads, parts
 from hybrid_memory.errors import ConflictError, NotFoundError
 from hybrid_memory.limits import microseconds, to_json
@@ -207,6 +208,7 @@ class Writes(Reads):
             [stored] = self._by_id(connection, number, namespace, [id_]).values()
             return stored
 
+    @also_when_full
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """See `RecordStore.delete`."""
         with self._writing() as connection:
@@ -224,6 +226,7 @@ class Writes(Reads):
             self._removed(connection, number, keys, size=size)
             return len(keys)
 
+    @also_when_full
     def forget(
         self,
         namespace: Namespace,
@@ -253,6 +256,7 @@ class Writes(Reads):
             self._removed(connection, number, keys, size=size)
             return len(keys)
 
+    @also_when_full
     def erase(self, namespace: Namespace) -> Erased:
         """See `RecordStore.erase`."""
         with self._writing() as connection:
@@ -312,6 +316,7 @@ class Writes(Reads):
                 [schema.profile_row(number, key, value) for key, value in values.items()],
             )
 
+    @also_when_full
     def delete_profile(self, namespace: Namespace, key: str) -> bool:
         """See `RecordStore.delete_profile`."""
         with self._writing() as connection:
