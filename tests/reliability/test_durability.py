@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability import bit_flips, cut_logs, kills_at_steps, random_kills, sqlite_files
+from tests.reliability import (
+    bit_flips,
+    cut_logs,
+    full_disk,
+    kills_at_steps,
+    random_kills,
+    sqlite_files,
+)
 from tests.reliability.outcome import Outcome
 from tests.reliability.writers import PROFILE, SHARED, Told, audit, opened
 
@@ -42,6 +49,14 @@ def test_nothing_is_lost_comes_back_or_is_torn(
 
     assert outcome.failures == 0, outcome
     assert outcome.trials >= trials
+
+
+@pytest.mark.skipif(not full_disk.can_be_mounted(), reason="nothing can be mounted here")
+def test_a_disk_that_fills_up_loses_nothing_and_deletes_work() -> None:
+    outcome = full_disk.run(1 / 10)
+
+    assert outcome.failures == 0, outcome
+    assert outcome.trials >= 50
 
 
 def test_an_audit_sees_what_is_lost_what_came_back_and_what_was_done_by_half(
