@@ -91,6 +91,10 @@ class StorePathError(StoreError, OSError):
     """The path cannot hold a store: a file, not writable, or not a directory."""
 
 
+class StoreReadOnlyError(StorePathError):
+    """The store was opened for reading, because it cannot be written."""
+
+
 class SchemaVersionError(StoreError):
     """The store was written by a newer version of this library."""
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sqlite3
 import stat
+import traceback
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hybrid_memory import HybridMemory
-from hybrid_memory.errors import StoreFullError
+from hybrid_memory.errors import StoreFullError, StorePathError, StoreReadOnlyError
 from hybrid_memory.testing import HashEmbedder
 from tests.reliability import sqlite_files
 from tests.reliability.sqlite_files import SQLITE_FULL, Fault, Step
@@ -92,3 +100,132 @@ def test_a_purge_on_a_full_disk_says_what_is_unfinished(tmp_path: Path) -> None:
         assert len(purged.unfinished) == 2
         assert all("full" in one and "purge again" in one for one in purged.unfinished)
         assert memory.purge().is_complete
+
+
+# -- read-only -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """A closed store in which ana said two things."""
+    path = tmp_path / "store"
+    with opened(path) as memory:
+        ana = memory.scope(user_id="ana", session_id="s1")
+        ana.add_many({"id": drink, "text": f"I drink {drink}."} for drink in ("tea", "milk"))
+        ana.profile["city"] = "Lyon"
+    return path
+
+
+def unclosed(path: Path, into: Path) -> Path:
+    """Return a copy of a store, as it is while one is writing to it."""
+    with opened(path) as memory:
+        memory.scope(user_id="ana").add("I drink rum.", id="rum")
+        return Path(shutil.copytree(path, into))
+
+
+def where_nothing_can_be_written(path: Path, call: Callable[[], Any]) -> Any:
+    """Return what a call returns in a process that may read a directory and not write to it."""
+    for parent in path.parents[:-1]:
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(parent.stat().st_mode | 0o055)
+    for file in path.iterdir():
+        file.chmod(0o444)
+    path.chmod(0o555)
+    before = {file: file.read_bytes() for file in path.iterdir()}
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setuid(65534)  # root may write everywhere
+            os.write(writing, json.dumps(call()).encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        returned = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    path.chmod(0o755)
+    assert {file: file.read_bytes() for file in path.iterdir()} == before
+    return returned
+
+
+def everything(path: Path) -> dict[str, Any]:
+    with opened(path) as memory:
+        ana = memory.scope(user_id="ana", session_id="s1")
+        return {
+            "ids": sorted(hit.record.id for hit in ana.search("drink", k=9)),
+            "messages": [turn.id for turn in ana.messages()],
+            "profile": dict(ana.profile),
+            "context": "I drink tea." in ana.context("tea").as_system_prompt(),
+            "clean": memory.check().is_clean,
+        }
+
+
+def test_a_store_in_a_read_only_directory_can_be_read(told: Path) -> None:
+    expected = everything(told)
+
+    assert where_nothing_can_be_written(told, lambda: everything(told)) == expected
+    assert expected["ids"] == ["milk", "tea"]
+
+
+def test_what_stands_in_the_log_alone_can_be_read_too(told: Path, tmp_path: Path) -> None:
+    copy = unclosed(told, tmp_path / "copy")
+
+    read = where_nothing_can_be_written(copy, lambda: everything(copy))
+
+    assert read["ids"] == ["milk", "rum", "tea"]
+    assert read["clean"]
+
+
+def test_every_write_to_a_read_only_store_says_why_it_is_refused(told: Path) -> None:
+    def refusals() -> list[str]:
+        said = []
+        with opened(told) as memory:
+            ana = memory.scope(user_id="ana")
+            for write in (
+                lambda: ana.add("I drink rum."),
+                lambda: ana.update("tea", text="I drink green tea."),
+                lambda: ana.delete("tea"),
+                lambda: ana.forget(session_id="s1"),
+                lambda: ana.profile.update(city="Turin"),
+                ana.erase,
+                memory.repair,
+            ):
+                try:
+                    write()
+                except StoreReadOnlyError as error:
+                    said.append(str(error))
+        return said
+
+    said = where_nothing_can_be_written(told, refusals)
+
+    assert len(said) == 7
+    assert all("check owner and mode" in one for one in said)
+
+
+def test_a_read_only_store_that_needs_a_writer_first_is_refused(told: Path, tmp_path: Path) -> None:
+    copy = unclosed(told, tmp_path / "copy")
+    (copy / "memory.db-shm").unlink()
+    with closing(sqlite3.connect(told / "memory.db")) as database, database:
+        database.execute("PRAGMA user_version = 1")
+
+    for path, reason in (copy, "was not closed"), (told, "schema 1"):
+
+        def refusal(path: Path = path) -> str:
+            with pytest.raises(StoreReadOnlyError) as caught:
+                opened(path)
+            return str(caught.value)
+
+        assert reason in where_nothing_can_be_written(path, refusal)
+
+
+def test_a_read_only_directory_without_a_store_is_refused(tmp_path: Path) -> None:
+    def refusal() -> str:
+        with pytest.raises(StorePathError) as caught:
+            opened(tmp_path)
+        return str(caught.value)
+
+    assert "cannot be written" in where_nothing_can_be_written(tmp_path, refusal)

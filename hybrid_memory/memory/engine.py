@@ -153,11 +153,11 @@ class HybridMemory:
         """Open the memory of a directory, which is made if it is missing.
 
         Without an embedder the bundled all-MiniLM-L6-v2 is used: no key, no network. It is loaded
-        when the first text is encoded. `durability` is explained at `SQLRecordStore.open`, the
-        other parts at `Parts`.
+        when the first text is encoded. `durability`, and what can be done where nothing can be
+        written, is explained at `SQLRecordStore.open`, the other parts at `Parts`.
 
         Raises:
-            StorePathError: the path is a file, or cannot be written.
+            StorePathError: the path is a file, or cannot be made.
             SchemaVersionError: the store is of a newer version of this library.
             EmbedderMismatchError: the store was written with another embedder.
         """

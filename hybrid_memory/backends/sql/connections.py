@@ -27,6 +27,7 @@ from hybrid_memory.errors import (
     StoreError,
     StoreFullError,
     StorePathError,
+    StoreReadOnlyError,
 )
 from hybrid_memory.types import Namespace
 
@@ -64,9 +65,12 @@ class _Links:
 class Connections:
     """The file of a store: it is read, and written, within a transaction of these."""
 
-    def __init__(self, path: Path, durability: Literal["full", "normal"]) -> None:
+    def __init__(
+        self, path: Path, durability: Literal["full", "normal"], *, read_only: bool = False
+    ) -> None:
         self._path = path.absolute()  # the process may change its directory
         self._durability = durability
+        self._read_only = read_only
         self._numbers: dict[Namespace, int] = {}
         self._told: set[object] = set()  # what was logged as damaged
         self._opened: list[_Links] = []  # those of this process, after those of its parents
@@ -90,7 +94,8 @@ class Connections:
 
     def _connected(self, *, read_only: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path,
+            disk.reading_uri(self._path) if self._read_only else self._path.as_uri(),
+            uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,  # the driver must not open transactions by itself
             check_same_thread=False,
@@ -101,6 +106,8 @@ class Connections:
             "secure_delete": 1,
             "query_only": int(read_only),
         }
+        if self._read_only:
+            wanted = {"query_only": 1}
         try:
             for name, value in wanted.items():
                 _patiently(connection, f"PRAGMA {name} = {value}")
@@ -124,9 +131,18 @@ class Connections:
             self._opened.append(_Links(pid, threading.Lock(), writer, reader, []))
         return self._opened[-1]
 
+    def _writable(self) -> _Links:
+        links = self._links()
+        if self._read_only:
+            raise StoreReadOnlyError(
+                f"{self._path} was opened for reading, as it or its directory cannot be written; "
+                "check owner and mode and open it again"
+            )
+        return links
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        links = self._links()
+        links = self._writable()
         try:
             with links.lock, self._faults(), links.writer.begin() as connection:
                 yield connection
@@ -180,7 +196,7 @@ class Connections:
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """Yield the driver's writing connection, outside of a transaction."""
-        links = self._links()
+        links = self._writable()
         with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
             connection = cast(sqlite3.Connection, raw.driver_connection)
             try:

@@ -19,6 +19,19 @@ def database_files(path: Path) -> list[Path]:
     return [one for one in paths if one.exists()]
 
 
+def has_log(path: Path) -> bool:
+    """Tell whether SQLite has changes in its log that are not in the file of a database yet."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def reading_uri(path: Path) -> str:
+    """Return the address by which a database can be read where nothing can be written."""
+    # With a log somebody may be at work, or may have been. Without, SQLite would want to make one.
+    is_logged = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.as_uri()}?mode=ro" if is_logged else f"{path.as_uri()}?mode=ro&immutable=1"
+
+
 def keep_private(path: Path) -> None:
     """Make the file of a database if it is missing, and what is there its owner's alone.
 

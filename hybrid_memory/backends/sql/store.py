@@ -18,7 +18,7 @@ from sqlalchemy import insert, select
 from hybrid_memory.backends.sql import disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME
 from hybrid_memory.backends.sql.upkeep import Upkeep
-from hybrid_memory.errors import SchemaVersionError, StorePathError
+from hybrid_memory.errors import SchemaVersionError, StorePathError, StoreReadOnlyError
 from hybrid_memory.limits import to_json
 
 
@@ -35,8 +35,14 @@ class SQLRecordStore(Upkeep):
         `"normal"` is about ten times faster a write and may lose the last commits in a power
         cut; a crash of the process loses nothing either way.
 
+        A store that cannot be written, such as one on a medium that is mounted read-only, is
+        opened for reading, and every write raises StoreReadOnlyError; others should not write to
+        it meanwhile, as that may not be seen.
+
         Raises:
-            StorePathError: the path is a file, or cannot be written.
+            StorePathError: the path is a file, or cannot be made, or holds no store and cannot be
+                written.
+            StoreReadOnlyError: the store cannot be written and has to be before it can be read.
             SchemaVersionError: written by a newer version of this library.
             StoreCorruptError: the file is not a database.
         """
@@ -50,24 +56,49 @@ class SQLRecordStore(Upkeep):
         except OSError as error:
             raise StorePathError(f"cannot make {directory}: {error.strerror}") from error
         path = directory / FILE_NAME
+        read_only = False
         for target in [directory, path] if path.exists() else [directory]:
             if not os.access(target, os.R_OK | os.W_OK):
-                raise StorePathError(f"{target} cannot be written; check its owner and mode")
-        store = cls(path, durability)
-        store._interrupted = _has_log(path)
+                read_only = os.access(path, os.R_OK)
+                if not read_only:
+                    raise StorePathError(f"{target} cannot be written; check its owner and mode")
+        store = cls(path, durability, read_only=read_only)
+        store._interrupted = disk.has_log(path)
+        if read_only:
+            store._look_whether_it_can_be_read()
+            return store
         disk.keep_private(path)
         store._prepare()
         disk.keep_reserve(directory)
         return store
 
+    def _look_whether_it_can_be_read(self) -> None:
+        try:
+            with self._reading() as connection:
+                found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        except StorePathError:
+            raise StoreReadOnlyError(
+                f"{self._path} was not closed, and can only be read where it can be written: open "
+                "it there once, or check its owner and mode"
+            ) from None
+        self._refuse_newer(found)
+        if found < schema.VERSION:
+            raise StoreReadOnlyError(
+                f"{self._path} has schema {found}, this version reads {schema.VERSION}; open it "
+                "once where it can be written, or check its owner and mode"
+            )
+
+    def _refuse_newer(self, found: int) -> None:
+        if found > schema.VERSION:
+            raise SchemaVersionError(
+                f"{self._path} has schema {found}, this version knows up to "
+                f"{schema.VERSION}; upgrade hybrid-rag-memory"
+            )
+
     def _prepare(self) -> None:
         with self._writing() as connection:
             found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found > schema.VERSION:
-                raise SchemaVersionError(
-                    f"{self._path} has schema {found}, this version knows up to "
-                    f"{schema.VERSION}; upgrade hybrid-rag-memory"
-                )
+            self._refuse_newer(found)
             if found == 0:
                 schema.schema.create_all(connection, checkfirst=True)
             elif found < schema.VERSION:
@@ -78,6 +109,8 @@ class SQLRecordStore(Upkeep):
     @cached_property
     def id(self) -> str:
         """See `RecordStore.id`."""
+        if (known := self._setting("id")) is not None:
+            return known
         with self._writing() as connection:
             connection.execute(
                 insert(schema.settings).prefix_with("OR IGNORE", dialect="sqlite"),
@@ -102,9 +135,3 @@ class SQLRecordStore(Upkeep):
                 insert(schema.settings).prefix_with("OR REPLACE", dialect="sqlite"),
                 {"name": "rules", "value": str(version)},
             )
-
-
-def _has_log(path: Path) -> bool:
-    """Tell whether SQLite has changes in its log that are not in the file of a database yet."""
-    log = path.with_name(f"{path.name}-wal")
-    return log.exists() and log.stat().st_size > 0
