@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -22,6 +24,12 @@ class PartitionCache:
         self._partitions: OrderedDict[Namespace, Partition] = OrderedDict()
         self._sizes: dict[Namespace, int] = {}
         self._bytes = 0
+        _caches.add(self)
+
+    def begin_in_child(self) -> None:
+        """Forget all after a fork: a thread that is not there any more may have held a lock."""
+        self._lock, self.filling = threading.Lock(), threading.RLock()
+        self.clear()
 
     def views(self, namespace: Namespace) -> tuple[View, View]:
         """Return the caught-up shelves of a namespace."""
@@ -71,3 +79,15 @@ class PartitionCache:
             self._partitions.clear()
             self._sizes.clear()
             self._bytes = 0
+
+
+_caches: weakref.WeakSet[PartitionCache] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for cache in _caches:
+        cache.begin_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_begin_in_child)
