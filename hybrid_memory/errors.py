@@ -111,6 +111,10 @@ class StoreCorruptError(StoreError):
     """The database, or a row in it, is damaged."""
 
 
+class ForkError(StoreError):
+    """The store was in use while this process was forked from another."""
+
+
 class ModelFileError(HybridMemoryError):
     """A model file is missing or damaged."""
 

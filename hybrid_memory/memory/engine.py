@@ -80,7 +80,9 @@ class Parts(TypedDict, total=False):
 class HybridMemory:
     """A memory over one store. Open it with `open`; work with it through `scope`.
 
-    Thread-safe. Several processes may have the same directory open.
+    Thread-safe. Several processes may have the same directory open. After a fork parent and child
+    may both go on with it, unless a call was going on that took longer than the fork could wait:
+    then the child gets a ForkError.
     """
 
     def __init__(

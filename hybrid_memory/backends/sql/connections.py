@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from hybrid_memory.backends.sql import disk
+from hybrid_memory.backends.sql.gate import Gate, refused
 from hybrid_memory.backends.sql.lenient import is_undecodable, lenient
 from hybrid_memory.errors import (
     ClosedError,
@@ -42,7 +43,7 @@ _Store = TypeVar("_Store", bound="Connections")
 
 @dataclass(frozen=True, slots=True)
 class _Links:
-    """The connections of one process to the file."""
+    """The connections of one process to the file; see `gate.py`."""
 
     pid: int
     lock: threading.Lock  # one writer a process: waiting here is fair and cheap
@@ -73,7 +74,9 @@ class Connections:
         self._read_only = read_only
         self._numbers: dict[Namespace, int] = {}
         self._told: set[object] = set()  # what was logged as damaged
-        self._opened: list[_Links] = []  # those of this process, after those of its parents
+        self._opened: _Links | None = None
+        self._gate = Gate(self._path, self._unlink)
+        self._opening = threading.Lock()
         self._closed = False
         self._interrupted = False
 
@@ -122,41 +125,54 @@ class Connections:
     def _links(self) -> _Links:
         if self._closed:
             raise ClosedError(f"the store of {self._path.parent} was closed; open it again")
-        pid = os.getpid()
-        if not self._opened or self._opened[-1].pid != pid:
-            # A connection must not cross a fork, not even to be closed: a child keeps those of
-            # its parent as they are, and opens its own.
-            writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
-            reader = self._engine("BEGIN", IDLE_READERS, read_only=True)
-            self._opened.append(_Links(pid, threading.Lock(), writer, reader, []))
-        return self._opened[-1]
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None:
+                    writer = self._engine("BEGIN IMMEDIATE", 1, read_only=False)
+                    reader = self._engine("BEGIN", IDLE_READERS, read_only=True)
+                    links = _Links(os.getpid(), threading.Lock(), writer, reader, [])
+                    self._opened = links
+        if self._opened.pid != os.getpid():
+            raise refused(self._path)  # forked by what does not tell Python
+        return self._opened
 
-    def _writable(self) -> _Links:
-        links = self._links()
+    def _unlink(self) -> None:
+        """Close and forget the connections, none of which is in use."""
+        links, self._opened = self._opened, None
+        if links is not None:
+            links.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[_Links]:
+        who = self._gate.enter()
+        try:
+            links = self._links()
+            try:
+                yield links
+            finally:
+                self._after_use(links)
+        finally:
+            self._gate.leave(who)
+
+    @contextmanager
+    def _using_to_write(self) -> Iterator[_Links]:
         if self._read_only:
             raise StoreReadOnlyError(
                 f"{self._path} was opened for reading, as it or its directory cannot be written; "
                 "check owner and mode and open it again"
             )
-        return links
+        with self._using() as links, links.lock:
+            yield links
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        links = self._writable()
-        try:
-            with links.lock, self._faults(), links.writer.begin() as connection:
-                yield connection
-        finally:
-            self._after_use(links)
+        with self._using_to_write() as links, self._faults(), links.writer.begin() as connection:
+            yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        links = self._links()
-        try:
-            with self._faults(), links.reader.begin() as connection:
-                yield connection
-        finally:
-            self._after_use(links)
+        with self._using() as links, self._faults(), links.reader.begin() as connection:
+            yield connection
 
     def _after_use(self, links: _Links) -> None:
         links.trim(IDLE_READERS)
@@ -165,8 +181,7 @@ class Connections:
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """Return the rows of one statement, read by the driver in a fifth of the time."""
-        links = self._links()
-        with self._faults():
+        with self._using() as links, self._faults():
             try:
                 connection = links.idle.pop()
             except IndexError:  # none yet, or other threads are at work with them
@@ -179,7 +194,6 @@ class Connections:
                     raise
             else:
                 links.idle.append(connection)
-                self._after_use(links)
                 return rows
         with self._reading() as again, lenient(again):
             return list(again.exec_driver_sql(statement, values))
@@ -196,8 +210,11 @@ class Connections:
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """Yield the driver's writing connection, outside of a transaction."""
-        links = self._writable()
-        with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
+        with (
+            self._using_to_write() as links,
+            self._faults(),
+            closing(links.writer.raw_connection()) as raw,
+        ):
             connection = cast(sqlite3.Connection, raw.driver_connection)
             try:
                 yield connection
@@ -225,9 +242,8 @@ class Connections:
         if self._closed:
             return
         self._closed = True
-        for links in self._opened:
-            if links.pid == os.getpid():
-                links.close()
+        if self._opened is not None and self._opened.pid == os.getpid():
+            self._opened.close()
 
 
 def also_when_full(

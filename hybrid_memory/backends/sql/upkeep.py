@@ -120,11 +120,10 @@ class Upkeep(Writes):
             maintenance.mend(connection, at=microseconds(at))
         if self.integrity("quick"):
             # What the indexes could not be made of in place, they are in a file written anew.
-            links = self._links()
-            with links.lock, self._faults(), closing(links.writer.raw_connection()) as raw:
-                raw.cursor().execute("VACUUM")
-            with self._writing() as connection:
-                maintenance.mend(connection, at=microseconds(at))
+            with self._alone() as connection:
+                connection.execute("VACUUM")
+            with self._writing() as again:
+                maintenance.mend(again, at=microseconds(at))
 
     def purge(self, *, timeout_s: float) -> Erased:
         """See `RecordStore.purge`.
@@ -179,9 +178,8 @@ class Upkeep(Writes):
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
         """See `RecordStore.backup`. Meanwhile the log of the database cannot be cut."""
-        reader = self._links().reader
         try:
-            with closing(reader.raw_connection()) as connection:
+            with self._using() as links, closing(links.reader.raw_connection()) as connection:
                 source = cast(sqlite3.Connection, connection.driver_connection)
                 backup.copy(source, Path(directory), FILE_NAME, on_progress=on_progress)
         except sqlite3.Error as error:
