@@ -46,16 +46,17 @@ def save(
         StoreCorruptError: a record is damaged; nothing is left out in silence.
         TransferError: the path cannot be written.
     """
-    counts = store.namespaces()
-    wanted = sorted(counts) if namespaces is None else list(dict.fromkeys(namespaces))
-    total = sum(counts.get(namespace, 0) for namespace in wanted)
-    done = 0
+    if namespaces is None:
+        counts = dict(sorted(store.namespaces().items()))
+    else:  # of the others nothing is read, not even how many there are
+        counts = {namespace: store.stats(namespace).total for namespace in namespaces}
+    total, done = sum(counts.values()), 0
     with _writer(target) as write:
         space = store.space()
         named = None if space is None else {"name": space[0], "dim": space[1]}
         rules = store.rules() or indexing.RULES
         write({"format": FORMAT, "version": VERSION, "space": named, "rules": rules})
-        for namespace in wanted:
+        for namespace in counts:
             for key, value in _profile(store, namespace).items():
                 write({"namespace": namespace, "profile": key, "value": value})
             for page in _pages(store, namespace):
