@@ -184,11 +184,11 @@ class _Worker:
     # -- what must hold ------------------------------------------------------------------------
 
     def _expect(self, place: int, version: int) -> None:
-        """Search for a text that was just written, by a word that it alone has."""
+        """Search for a text that was just written, one word of which it alone has."""
         gone = self._gone()
-        hits = self._scope.search(f"word{place} version{version}", k=5)
-        found = [hit.record for hit in hits if hit.record.id == f"r{place}"]
-        if [one.text for one in found] != [self._text(place, version)]:
+        text = self._text(place, version)
+        hits = self._scope.search(text, k=5)
+        if [hit.record.text for hit in hits if hit.record.id == f"r{place}"] != [text]:
             self.counts["own write not read"] += 1
         for hit in hits:
             if hit.record.namespace != self._scope.namespace or self._mark not in hit.record.text:
@@ -206,10 +206,8 @@ class _Worker:
             return
         place = first + number
         try:
-            self._scope.get(f"r{place}")
-            found = any(
-                hit.record.id == f"r{place}" for hit in self._scope.search(f"word{place}", k=5)
-            )
+            text = self._scope.get(f"r{place}").text
+            found = any(hit.record.id == f"r{place}" for hit in self._scope.search(text, k=5))
         except NotFoundError:
             found = False
         if not found and self._announced[place] == _THERE:

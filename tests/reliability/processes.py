@@ -14,7 +14,8 @@ from hybrid_memory.testing import HashEmbedder, LineSplitter
 
 def opened(directory: Path | str, **parts: Any) -> HybridMemory:
     """Open a memory without a model; writes are flushed to the device, as by default."""
-    given = {"embedder": HashEmbedder(), "splitter": LineSplitter(), "count_tokens": count_words}
+    # As many dimensions as the model has: words seldom fall together.
+    given = {"embedder": HashEmbedder(384), "splitter": LineSplitter(), "count_tokens": count_words}
     return HybridMemory.open(directory, **{**given, **parts})
 
 
