@@ -459,7 +459,9 @@ def mend(connection: Connection, *, at: int) -> None:
             found = connection.exec_driver_sql(
                 "SELECT rowid, * FROM profiles NOT INDEXED WHERE rowid = ?", (row_id,)
             )
-            row = found.mappings().one()
+            row = found.mappings().first()
+            if row is None:  # out of its place in the file, which is written anew after this
+                continue
             _put_away(connection, 0, "profiles", None, row, reason="namespace", at=at)
             connection.exec_driver_sql("DELETE FROM profiles WHERE rowid = ?", (row_id,))
     connection.exec_driver_sql(_MEND_BEHIND)
