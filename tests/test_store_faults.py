@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from hybrid_memory import HybridMemory
+from hybrid_memory.backends.sql import SQLRecordStore, disk
 from hybrid_memory.errors import StoreFullError, StorePathError, StoreReadOnlyError
 from hybrid_memory.testing import HashEmbedder
 from tests.reliability import sqlite_files
@@ -229,3 +230,59 @@ def test_a_read_only_directory_without_a_store_is_refused(tmp_path: Path) -> Non
         return str(caught.value)
 
     assert "cannot be written" in where_nothing_can_be_written(tmp_path, refusal)
+
+
+# -- on a network --------------------------------------------------------------------------
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str) -> None:
+    """Let the system say that a directory is on a file system of this type."""
+    device = path.stat().st_dev
+    table = path.with_name(f"{path.name}-mounts")
+    number = f"{os.major(device)}:{os.minor(device)}"
+    table.write_text(
+        "21 27 999:1 / /proc rw,relatime shared:5 - proc proc rw\n"
+        f"36 27 {number} / /home rw,noatime shared:1 master:2 - {kind} server:/home rw,vers=4\n"
+    )
+    monkeypatch.setattr(disk, "MOUNTS", table)
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "ceph"])
+def test_a_store_on_a_network_is_refused_by_name_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "store"
+    path.mkdir()
+    mounted(monkeypatch, path, kind)
+
+    with pytest.raises(StorePathError, match=rf"network \({kind}\).*local disk.*allow_network"):
+        opened(path)
+
+    assert list(path.iterdir()) == []
+
+
+def test_who_knows_better_may_open_a_store_on_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted(monkeypatch, tmp_path, "nfs4")
+
+    store = SQLRecordStore.open(tmp_path, allow_network=True)
+    with HybridMemory(store, embedder=HashEmbedder()) as memory:
+        assert memory.scope(user_id="ana").add("I drink tea.").text == "I drink tea."
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "fuse.gocryptfs"])
+def test_a_store_on_a_file_system_of_this_machine_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounted(monkeypatch, tmp_path, kind)
+
+    opened(tmp_path).close()
+
+
+def test_where_file_systems_cannot_be_told_a_store_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MOUNTS", tmp_path / "missing")
+
+    opened(tmp_path / "store").close()

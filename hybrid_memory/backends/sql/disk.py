@@ -1,4 +1,4 @@
-"""What lies under a database: its files, whose they are, and space for when the disk is full."""
+"""What lies under a database: its files, whose they are, the file system, and space for need."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from hybrid_memory.errors import StorePathError
 
 RESERVE_NAME = "memory.reserve"
 RESERVE_BYTES = 2**20
+MOUNTS = Path("/proc/self/mountinfo")  # of Linux; elsewhere nothing can be told
+# Where locks, or the memory that SQLite's log is shared through, may not reach all who write.
+NETWORKS = frozenset(
+    {
+        "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2",
+        "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs",
+    }
+)  # fmt: skip
 
 
 def database_files(path: Path) -> list[Path]:
@@ -30,6 +39,21 @@ def reading_uri(path: Path) -> str:
     # With a log somebody may be at work, or may have been. Without, SQLite would want to make one.
     is_logged = path.with_name(f"{path.name}-wal").exists()
     return f"{path.as_uri()}?mode=ro" if is_logged else f"{path.as_uri()}?mode=ro&immutable=1"
+
+
+def network_file_system(directory: Path) -> str | None:
+    """Return the type of the file system of a directory if others may reach it by a network."""
+    try:
+        device = directory.stat().st_dev
+        mounts = MOUNTS.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for mount in mounts:  # "36 35 0:98 / /home rw,noatime shared:1 - nfs4 server:/home rw"
+        place, _, kind = mount.partition(" - ")
+        if place.split()[2:3] == [number] and (name := kind.split(" ")[0]) in NETWORKS:
+            return name
+    return None
 
 
 def keep_private(path: Path) -> None:

@@ -27,7 +27,11 @@ class SQLRecordStore(Upkeep):
 
     @classmethod
     def open(
-        cls, directory: Path | str, *, durability: Literal["full", "normal"] = "full"
+        cls,
+        directory: Path | str,
+        *,
+        durability: Literal["full", "normal"] = "full",
+        allow_network: bool = False,
     ) -> SQLRecordStore:
         """Open the store of a directory, made (mode 0700) if it is missing.
 
@@ -39,9 +43,14 @@ class SQLRecordStore(Upkeep):
         opened for reading, and every write raises StoreReadOnlyError; others should not write to
         it meanwhile, as that may not be seen.
 
+        A file system that is reached over a network is refused where that can be told, which is
+        on Linux: SQLite's locks may not reach the other machines there, and its log needs memory
+        that all who have it open share. `allow_network` is for a store that only one machine
+        has open at a time, on a file system whose locks can be trusted.
+
         Raises:
             StorePathError: the path is a file, or cannot be made, or holds no store and cannot be
-                written.
+                written, or is on a network.
             StoreReadOnlyError: the store cannot be written and has to be before it can be read.
             SchemaVersionError: written by a newer version of this library.
             StoreCorruptError: the file is not a database.
@@ -55,6 +64,13 @@ class SQLRecordStore(Upkeep):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorePathError(f"cannot make {directory}: {error.strerror}") from error
+        network = None if allow_network else disk.network_file_system(directory)
+        if network is not None:
+            raise StorePathError(
+                f"{directory} is on a network ({network}), where SQLite can lose writes; name a "
+                "directory on a local disk or, if one machine alone has the store open, pass "
+                "SQLRecordStore.open(..., allow_network=True) to HybridMemory"
+            )
         path = directory / FILE_NAME
         read_only = False
         for target in [directory, path] if path.exists() else [directory]:
