@@ -10,17 +10,24 @@ import stat
 import traceback
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hybrid_memory import HybridMemory
-from hybrid_memory.backends.sql import SQLRecordStore, disk
-from hybrid_memory.errors import StoreFullError, StorePathError, StoreReadOnlyError
-from hybrid_memory.testing import HashEmbedder
+from hybrid_memory.backends.sql import SQLRecordStore, disk, store
+from hybrid_memory.errors import (
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+    StorePathError,
+    StoreReadOnlyError,
+)
+from hybrid_memory.testing import HashEmbedder, ManualClock
 from tests.reliability import sqlite_files
-from tests.reliability.sqlite_files import SQLITE_FULL, Fault, Step
+from tests.reliability.sqlite_files import SQLITE_FULL, SQLITE_IOERR_WRITE, Fault, Step
 
 watches = pytest.mark.skipif(
     not sqlite_files.can_be_watched(), reason="the driver's SQLite cannot be reached"
@@ -101,6 +108,60 @@ def test_a_purge_on_a_full_disk_says_what_is_unfinished(tmp_path: Path) -> None:
         assert len(purged.unfinished) == 2
         assert all("full" in one and "purge again" in one for one in purged.unfinished)
         assert memory.purge().is_complete
+
+
+# -- broken, busy, and clocks ---------------------------------------------------------------
+
+
+@watches
+def test_a_disk_that_fails_to_write_is_told_and_the_store_goes_on(tmp_path: Path) -> None:
+    sqlite_files.watch(None)
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink tea.", id="tea")
+        with sqlite_files.watching(lambda _: Fault(SQLITE_IOERR_WRITE)):
+            with pytest.raises(StoreError, match=r"SQLITE_IOERR_WRITE.*repeat") as caught:
+                ana.add("My secret is 4711.", id="secret")
+            assert ana.search("tea", k=1)[0].record.id == "tea"
+        ana.add("My secret is 4711.", id="secret")
+
+        assert "4711" not in str(caught.value)
+        assert memory.check().is_clean
+
+
+def test_a_store_that_others_keep_locked_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.1)
+    with opened(tmp_path) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink tea.", id="tea")
+        with closing(sqlite3.connect(tmp_path / "memory.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusyError, match="try again"):
+                ana.add("I drink milk.")
+            assert ana.search("tea", k=1)[0].record.id == "tea"
+
+        assert ana.add("I drink milk.").text == "I drink milk."
+
+
+def test_a_clock_that_goes_backwards_or_ahead_changes_neither_order_nor_scores(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    with HybridMemory.open(tmp_path, embedder=HashEmbedder(), clock=clock) as memory:
+        ana = memory.scope(user_id="ana", session_id="s1")
+        for number, days in enumerate((0, 4000, -8000, 10)):
+            clock.advance(days=days)
+            ana.add(f"I drink tea number {number}.", id=str(number))
+        ana.add("I shall drink tea.", id="future", at=clock() + timedelta(days=90_000))
+        hits = [hit for query in ("tea", "tea now") for hit in ana.search(query, k=9)]
+
+        assert [turn.id for turn in ana.messages()] == ["0", "1", "2", "3", "future"]
+        assert len(hits) == 10
+        assert all(0 <= hit.score <= 1 for hit in hits)
+        assert all(0 <= signal <= 1 for hit in hits for signal in hit.signals.values())
+        assert memory.check().is_clean
 
 
 # -- read-only -----------------------------------------------------------------------------
@@ -266,8 +327,8 @@ def test_who_knows_better_may_open_a_store_on_a_network(
 ) -> None:
     mounted(monkeypatch, tmp_path, "nfs4")
 
-    store = SQLRecordStore.open(tmp_path, allow_network=True)
-    with HybridMemory(store, embedder=HashEmbedder()) as memory:
+    records = SQLRecordStore.open(tmp_path, allow_network=True)
+    with HybridMemory(records, embedder=HashEmbedder()) as memory:
         assert memory.scope(user_id="ana").add("I drink tea.").text == "I drink tea."
 
 

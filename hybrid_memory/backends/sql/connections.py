@@ -294,7 +294,8 @@ def fault(error: Exception, path: Path) -> StoreError:
     """Return the typed error of a database error, without the statement and its values."""
     if is_undecodable(error):
         return StoreCorruptError(f"{path} holds a damaged text; run memory.repair()")
-    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    original = error.orig if isinstance(error, DBAPIError) else error
+    reason = str(original)
     if re.search("locked|busy", reason):
         return StoreBusyError(
             f"{path} is locked by another writer for over {BUSY_TIMEOUT_S:.0f} s; try again"
@@ -303,6 +304,12 @@ def fault(error: Exception, path: Path) -> StoreError:
         return StoreFullError(f"no space is left for {path}; free some and repeat")
     if "readonly" in reason or "unable to open" in reason:
         return StorePathError(f"{path} cannot be written ({reason}); check its owner and mode")
+    if "I/O error" in reason:
+        code = getattr(original, "sqlite_errorname", "SQLITE_IOERR")
+        return StoreError(
+            f"{path} could not be read or written ({code}); look after the disk, or its quota, and "
+            "repeat: what was to be written is not known to be stored"
+        )
     if re.search("malformed|not a database|corrupt|no such (table|column)", reason):
         return StoreCorruptError(
             f"{path} is damaged ({reason}); memory.repair() may mend it, else restore a backup"
