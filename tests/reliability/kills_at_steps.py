@@ -140,7 +140,7 @@ def _killed_at(step: str, path: Path, kills: int, counts: Counter[str]) -> list[
     writers = [Told(), Told()]
     wrong: list[str] = []
     for kill in range(kills):
-        trap = Trap(step, at=1 if step == "store opening" else rng.randint(1, 4))
+        trap = Trap(step, at=1 if step == "store opening" else rng.randint(1, 2))
         first = Child(path, 0, kill, writers[0], prepare=trap.set)
         second = Child(path, 1, kill, writers[1])
         code = first.wait()

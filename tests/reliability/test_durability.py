@@ -17,6 +17,7 @@ from tests.reliability import (
     bit_flips,
     cut_logs,
     full_disk,
+    io_errors,
     kills_at_steps,
     random_kills,
     sqlite_files,
@@ -39,6 +40,7 @@ watches = pytest.mark.skipif(
         pytest.param(kills_at_steps.run, 1 / 20, 22, marks=watches, id="kills at steps"),
         pytest.param(random_kills.run, 1 / 25, 20, id="random kills"),
         pytest.param(cut_logs.run, 1 / 10, 20, marks=watches, id="cut logs"),
+        pytest.param(io_errors.run, 1 / 10, 20, marks=watches, id="I/O errors"),
         pytest.param(bit_flips.run, 1 / 15, 40, id="bit flips"),
     ],
 )
