@@ -20,6 +20,7 @@ from hybrid_memory import HybridMemory
 from hybrid_memory.backends.sql import SQLRecordStore, disk, store
 from hybrid_memory.errors import (
     StoreBusyError,
+    StoreCorruptError,
     StoreError,
     StoreFullError,
     StorePathError,
@@ -162,6 +163,39 @@ def test_a_clock_that_goes_backwards_or_ahead_changes_neither_order_nor_scores(
         assert all(0 <= hit.score <= 1 for hit in hits)
         assert all(0 <= signal <= 1 for hit in hits for signal in hit.signals.values())
         assert memory.check().is_clean
+
+
+# -- files that are gone -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_nothing_is_written_to_a_file_that_nobody_can_open_again(
+    tmp_path: Path, replaced: bool
+) -> None:
+    with opened(tmp_path / "other"):
+        pass
+    with opened(tmp_path / "store") as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink tea.")
+        (tmp_path / "store" / "memory.db").unlink()
+        if replaced:
+            (tmp_path / "other" / "memory.db").rename(tmp_path / "store" / "memory.db")
+
+        with pytest.raises(StoreCorruptError, match="while it was open"):
+            ana.add("I drink milk.")
+
+
+def test_a_database_that_is_gone_is_not_made_anew_over_its_log(tmp_path: Path) -> None:
+    with opened(tmp_path / "store") as memory:
+        memory.scope(user_id="ana").add("I drink tea.")
+        copy = Path(shutil.copytree(tmp_path / "store", tmp_path / "copy"))
+    (copy / "memory.db").unlink()
+    log = (copy / "memory.db-wal").read_bytes()
+
+    with pytest.raises(StoreCorruptError, match=r"is gone.*backup"):
+        opened(copy)
+
+    assert (copy / "memory.db-wal").read_bytes() == log
 
 
 # -- read-only -----------------------------------------------------------------------------

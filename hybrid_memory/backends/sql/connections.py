@@ -79,6 +79,7 @@ class Connections:
         self._opening = threading.Lock()
         self._closed = False
         self._interrupted = False
+        self._place: tuple[int, int] | None = None  # of the file: its device and number there
 
     def _engine(self, begin: str, pool_size: int, *, read_only: bool) -> Engine:
         engine = create_engine(
@@ -167,7 +168,22 @@ class Connections:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._using_to_write() as links, self._faults(), links.writer.begin() as connection:
+            self._refuse_moved()
             yield connection
+
+    def _refuse_moved(self) -> None:
+        """Raise unless the file that is open is the one that stands at the path."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        place = None if found is None else (found.st_dev, found.st_ino)
+        self._place = self._place or place
+        if place is None or place != self._place:
+            # SQLite would go on to write to a file that nobody can open any more.
+            raise StoreCorruptError(
+                f"{self._path} was removed or replaced while it was open; close and open it again"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

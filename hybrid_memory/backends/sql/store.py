@@ -53,7 +53,7 @@ class SQLRecordStore(Upkeep):
                 written, or is on a network.
             StoreReadOnlyError: the store cannot be written and has to be before it can be read.
             SchemaVersionError: written by a newer version of this library.
-            StoreCorruptError: the file is not a database.
+            StoreCorruptError: the file is not a database, or is gone and its log is not.
         """
         if durability not in ("full", "normal"):
             raise StorePathError(f"durability must be 'full' or 'normal', not {durability!r}")
@@ -83,6 +83,11 @@ class SQLRecordStore(Upkeep):
         if read_only:
             store._look_whether_it_can_be_read()
             return store
+        if store._interrupted and not path.exists():
+            raise StoreCorruptError(
+                f"{path} is gone, and its log is there: restore the file or a backup or, to begin "
+                f"anew, remove {path.name}-wal"
+            )
         disk.keep_private(path)
         store._prepare()
         disk.keep_reserve(directory)
