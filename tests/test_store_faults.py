@@ -146,6 +146,28 @@ def test_a_store_that_others_keep_locked_is_busy(
         assert ana.add("I drink milk.").text == "I drink milk."
 
 
+def test_without_file_descriptors_a_store_is_refused_and_one_that_is_open_works(
+    tmp_path: Path,
+) -> None:
+    resource = pytest.importorskip("resource")
+    with opened(tmp_path / "open") as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink tea.")
+        ana.search("tea")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            with pytest.raises(StorePathError):
+                opened(tmp_path / "open")
+            ana.add("I drink milk.")
+            found = len(ana.search("drink"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        assert found == 2
+        assert memory.check().is_clean
+
+
 def test_a_clock_that_goes_backwards_or_ahead_changes_neither_order_nor_scores(
     tmp_path: Path,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_memory import HybridMemory
+from hybrid_memory.backends import sql
 from hybrid_memory.backends.sql import SQLRecordStore
 from hybrid_memory.backends.sql.connections import IDLE_READERS
 from hybrid_memory.errors import (
@@ -80,6 +82,7 @@ def test_a_newer_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 _READ_ONLY = """
 import os, sys
+from hybrid_memory.backends import sql
 from hybrid_memory.backends.sql import SQLRecordStore
 from hybrid_memory.backends.sql.connections import IDLE_READERS
 from hybrid_memory.errors import StorePathError
@@ -127,6 +130,14 @@ def test_a_commit_is_flushed_to_the_device_by_default(tmp_path: Path) -> None:
         "busy_timeout": 30000,
     }
     store.close()
+
+
+def test_nothing_of_the_store_connects_without_a_transaction() -> None:
+    # What `Engine.connect` writes is gone without an error where nobody commits it.
+    sources = Path(sql.__file__).parent.glob("*.py")
+    connects = re.compile(r"(?<!sqlite3)\.connect\(")
+
+    assert [path.name for path in sources if connects.search(path.read_text("utf-8"))] == []
 
 
 def test_the_reading_side_cannot_write(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ from sqlalchemy import insert, select
 from hybrid_memory.backends.sql import disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME
 from hybrid_memory.backends.sql.upkeep import Upkeep
-from hybrid_memory.errors import SchemaVersionError, StorePathError, StoreReadOnlyError
+from hybrid_memory.errors import (
+    SchemaVersionError,
+    StoreCorruptError,
+    StorePathError,
+    StoreReadOnlyError,
+)
 from hybrid_memory.limits import to_json
 
 
