@@ -14,7 +14,7 @@ documents.py   write: documents into chunks
 indexing.py    write: what a record is found by
 analyze.py     read 1: a question's words, names, dates and intent
 gather.py      read 2: candidates from session, memories and documents
-outside.py     read 2: candidates from outside retrievers
+outside/       read 2: candidates from outside retrievers
 score.py       read 3: signals in [0, 1], one function each
 merge.py       read 4: one ranking: weigh, boost by session, recency, repetitions, variety
 weights.py     what that is set to, as one value

@@ -34,7 +34,7 @@ from hybrid_memory import (
 )
 from hybrid_memory.errors import InvalidInputError
 from hybrid_memory.filters import compile_where
-from hybrid_memory.outside import Candidates, Outcome, ask, candidates, scaled, start
+from hybrid_memory.outside import Candidates, Outcome, ask, asking, candidates, scaled, start
 from hybrid_memory.partition import Pool
 from hybrid_memory.protocols import Retriever
 from hybrid_memory.score import SIGNALS
@@ -366,7 +366,7 @@ def test_calls_that_are_over_are_forgotten() -> None:
     asked(ValueError())
     _wait_until(lambda: not _alive("wiki"))
 
-    assert not {call for call in outside._running if not call.thread.is_alive()}
+    assert not {call for call in asking._running if not call.thread.is_alive()}
 
 
 def test_a_process_out_of_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,14 +374,14 @@ def test_a_process_out_of_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    before = set(outside._running)
+    before = set(asking._running)
 
     [outcome] = ask([Source(Giving([]), name="wiki")], "Which?")
 
     assert outcome.problem == (
         "source 'wiki' could not be asked for want of a thread and was left out"
     )
-    assert outside._running == before
+    assert asking._running == before
 
 
 def test_a_process_ends_although_a_source_hangs() -> None:
