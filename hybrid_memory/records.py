@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
-from hybrid_memory import limits, pruning, redaction, turns
+from hybrid_memory import limits, pruning, turns
 from hybrid_memory.errors import InvalidInputError, SourceError
 from hybrid_memory.types import Kind, Namespace, Record, Role, check_span
 
@@ -179,13 +179,15 @@ def confirmed(proposal: Record, source: str) -> Record:
 
 def redacted(record: Record, redact: Callable[[str], str]) -> Record:
     """Return a record whose text, metadata and data went through `redact`, checked again."""
+    from hybrid_memory.redaction import redact_json  # loaded where it is asked for
+
     changes: dict[str, Any] = {"text": limits.text(_checked(redact)(record.text))}
     if record.metadata:
-        metadata = redaction.redact_json(record.metadata, _checked(redact))
+        metadata = redact_json(record.metadata, _checked(redact))
         changes["metadata"] = limits.json_object(metadata, "metadata")
     if record.data:
         changes["data"] = limits.json_object(
-            redaction.redact_json(record.data, _checked(redact)),
+            redact_json(record.data, _checked(redact)),
             "data",
             max_bytes=limits.MAX_DATA_BYTES,
             max_depth=limits.MAX_DATA_DEPTH,
@@ -195,7 +197,9 @@ def redacted(record: Record, redact: Callable[[str], str]) -> Record:
 
 def redacted_value(value: Any, redact: Callable[[str], str], name: str) -> Any:
     """Return a value of a profile whose strings went through `redact`, checked again."""
-    return limits.json_value(redaction.redact_json(value, _checked(redact)), name)
+    from hybrid_memory.redaction import redact_json
+
+    return limits.json_value(redact_json(value, _checked(redact)), name)
 
 
 def _checked(redact: Callable[[str], str]) -> Callable[[str], str]:

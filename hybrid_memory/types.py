@@ -256,6 +256,9 @@ class Imported:
         return Imported(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
+PURGE_TIMEOUT_S = 30.0  # how long what is in the way of a purge is waited for
+
+
 @dataclass(frozen=True, slots=True)
 class Erased:
     """What an erasure or a purge removed, what it could not, and what lies beyond its reach.

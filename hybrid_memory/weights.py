@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -91,6 +90,8 @@ class Weights:
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
+                from difflib import get_close_matches
+
                 near = get_close_matches(str(name), names, n=1, cutoff=0)
                 raise InvalidInputError(f"there is no weight {name!r}; do you mean {near[0]!r}?")
         return cls(**values)

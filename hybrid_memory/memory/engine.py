@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
 
 from numpy.typing import ArrayLike
 
-from hybrid_memory import indexing, limits, records, transfer, upkeep
+from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
@@ -37,8 +37,20 @@ from hybrid_memory.protocols import (
     Vector,
     VectorIndex,
 )
-from hybrid_memory.types import Erased, Imported, Kind, Namespace, Quota, Record, Verified
+from hybrid_memory.types import (
+    PURGE_TIMEOUT_S,
+    Erased,
+    Imported,
+    Kind,
+    Namespace,
+    Quota,
+    Record,
+    Verified,
+)
 from hybrid_memory.weights import Weights
+
+if TYPE_CHECKING:
+    from hybrid_memory import transfer, upkeep
 
 
 class Parts(TypedDict, total=False):
@@ -141,7 +153,10 @@ class HybridMemory:
         if (space := store.space()) is not None:
             self._check_space(*space)
             self._space_is_set = store.rules() is not None
-        upkeep.look_over(store)
+        if store.was_interrupted or store.rules() not in (None, indexing.RULES):
+            from hybrid_memory import upkeep
+
+            upkeep.look_over(store)
 
     @classmethod
     def open(
@@ -218,6 +233,8 @@ class HybridMemory:
             TransferError: the path cannot be written.
             StoreCorruptError: a record is damaged; nothing is left out in silence.
         """
+        from hybrid_memory import transfer
+
         wanted = None if namespaces is None else [limits.namespace(one) for one in namespaces]
         return transfer.save(
             self._store, path, namespaces=wanted, vectors=vectors, on_progress=on_progress
@@ -244,6 +261,8 @@ class HybridMemory:
             ConflictError: an id or a key of a profile is there with other content.
             QuotaExceededError: a batch does not fit; those before it are stored.
         """
+        from hybrid_memory import transfer
+
         return transfer.load(
             path,
             store=self._store,
@@ -287,6 +306,8 @@ class HybridMemory:
         as adding them was. `on_progress(done, total)` is called as records are looked at. Others
         may read and write meanwhile.
         """
+        from hybrid_memory import upkeep
+
         return upkeep.check(
             self._store,
             embedder=self._embedder,
@@ -309,6 +330,8 @@ class HybridMemory:
         Raises:
             SchemaVersionError: the store was written by a newer version of this library.
         """
+        from hybrid_memory import upkeep
+
         return upkeep.repair(
             self._store,
             embedder=self._embedder,
@@ -318,7 +341,7 @@ class HybridMemory:
             on_progress=on_progress,
         )
 
-    def purge(self, *, timeout_s: float = upkeep.TIMEOUT_S) -> Erased:
+    def purge(self, *, timeout_s: float = PURGE_TIMEOUT_S) -> Erased:
         """Remove from all files, and from RAM, what deletes and updates left behind.
 
         A delete overwrites what it deletes; but copies of it may lie in the log, in unused parts
@@ -327,6 +350,8 @@ class HybridMemory:
         What is in the way for longer than `timeout_s`, as a reader of another process may be, is
         told in `Erased.unfinished`; then purge again.
         """
+        from hybrid_memory import upkeep
+
         return upkeep.purge(
             self._store,
             cache=self._cache,
@@ -349,6 +374,8 @@ class HybridMemory:
         Raises:
             StorePathError: a file cannot be read.
         """
+        from hybrid_memory import upkeep
+
         files = {path.resolve(): None for path in self._store.files()}
         outside = [upkeep.OUTSIDE_OF_SCAN]
         if self._documents is not None:
@@ -435,7 +462,7 @@ class HybridMemory:
         try:
             return hashlib.blake2b(self._store.id.encode()).digest()
         except StoreError:  # read-only, or full: the name is this process's own
-            return secrets.token_bytes(32)
+            return os.urandom(32)
 
     def _maxsim(self) -> Reranker:
         from hybrid_memory.backends.onnx import MaxSim, MiniLMEmbedder

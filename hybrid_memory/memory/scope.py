@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from hybrid_memory import limits, transfer, turns, upkeep
+from hybrid_memory import limits, turns
 from hybrid_memory.errors import InvalidInputError
 from hybrid_memory.filters import compile_where, of_record
 from hybrid_memory.memory.reading import ReadPath
@@ -14,6 +15,7 @@ from hybrid_memory.memory.writing import WritePath
 from hybrid_memory.prompt import Context
 from hybrid_memory.protocols import OnConflict
 from hybrid_memory.types import (
+    PURGE_TIMEOUT_S,
     Budget,
     Erased,
     Gate,
@@ -23,6 +25,9 @@ from hybrid_memory.types import (
     Usage,
     Where,
 )
+
+if TYPE_CHECKING:
+    from hybrid_memory import transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Scope(WritePath, ReadPath):
             matches=None if matches is None else lambda record: matches(of_record(record)),
         )
 
-    def erase(self, *, timeout_s: float = upkeep.TIMEOUT_S) -> Erased:
+    def erase(self, *, timeout_s: float = PURGE_TIMEOUT_S) -> Erased:
         """Remove all of this namespace from the store, its files and RAM; return what that was.
 
         Records, profile, what `repair` had put into quarantine, the name itself, and the vectors
@@ -113,6 +118,8 @@ class Scope(WritePath, ReadPath):
         and `purge` does the rest. Who writes meanwhile does so before, and it is erased, or after,
         into a namespace that is new.
         """
+        from hybrid_memory import upkeep
+
         return upkeep.erase(
             self._store,
             self.namespace,

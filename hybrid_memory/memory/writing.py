@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from hybrid_memory import documents, indexing, limits, records, turns
+from hybrid_memory import indexing, limits, records, turns
 from hybrid_memory.errors import InvalidInputError, TextError
 from hybrid_memory.memory.handle import Handle
 from hybrid_memory.prompt import without_memory, without_memory_message
 from hybrid_memory.types import Kind, Message, Record
+
+if TYPE_CHECKING:
+    from hybrid_memory import documents
 
 _CHUNKS_AT_ONCE = 64  # chunks of documents that are encoded and committed together
 
@@ -228,6 +231,8 @@ class WritePath(Handle):
         Raises:
             DocumentError: a path that is missing, of an unknown format, or has no text.
         """
+        from hybrid_memory import documents
+
         # Redacted whole: a key may stand across the end of a chunk.
         wanted = [
             replace(one, pages=tuple(map(self._memory._redact_text, one.pages)))

@@ -1,14 +1,13 @@
 """Upkeep: is what is stored whole, and is what is derived of it right? And if not, make it so."""
 
 from hybrid_memory.upkeep.checking import check, look_over
-from hybrid_memory.upkeep.erasing import TIMEOUT_S, erase, purge
+from hybrid_memory.upkeep.erasing import erase, purge
 from hybrid_memory.upkeep.repairing import repair
 from hybrid_memory.upkeep.report import Problem, Report
 from hybrid_memory.upkeep.scanning import OUTSIDE_OF_SCAN, verify_erased
 
 __all__ = [
     "OUTSIDE_OF_SCAN",
-    "TIMEOUT_S",
     "Problem",
     "Report",
     "check",

@@ -10,9 +10,8 @@ from hybrid_memory import words
 from hybrid_memory.errors import HybridMemoryError, StoreError
 from hybrid_memory.partition import PartitionCache, collection_of, fill
 from hybrid_memory.protocols import DocumentStore, Forgets, RecordStore
-from hybrid_memory.types import Erased, Namespace
+from hybrid_memory.types import PURGE_TIMEOUT_S, Erased, Namespace
 
-TIMEOUT_S = 30.0
 OUTSIDE = (
     "backups and exports, which are files of their own",
     "copies that the file system or the device keeps: snapshots, worn blocks, swap",
@@ -32,7 +31,7 @@ def erase(
     cache: PartitionCache | None = None,
     documents: DocumentStore | None = None,
     parts: Iterable[object] = (),
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float = PURGE_TIMEOUT_S,
 ) -> Erased:
     """See `Scope.erase`. `parts` are asked to forget if they can."""
     erased = store.erase(namespace)
@@ -54,7 +53,7 @@ def purge(
     cache: PartitionCache | None = None,
     documents: DocumentStore | None = None,
     parts: Iterable[object] = (),
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float = PURGE_TIMEOUT_S,
 ) -> Erased:
     """See `HybridMemory.purge`."""
     if cache is not None:
