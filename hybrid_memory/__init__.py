@@ -33,33 +33,71 @@ evaluation/    recall, measured    cli/, terminal.py, demo/  the command `hybrid
 ```
 """
 
-from hybrid_memory.errors import HybridMemoryError
-from hybrid_memory.memory import Answer, HybridMemory, Scope
-from hybrid_memory.outside import Source
-from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
-from hybrid_memory.types import (
-    Budget,
-    Completion,
-    Erased,
-    Found,
-    Gate,
-    Hit,
-    Imported,
-    Kind,
-    Pruned,
-    PrunePolicy,
-    Quota,
-    Record,
-    Role,
-    Stats,
-    Trace,
-    Usage,
-    Verified,
-    Victim,
-    Why,
-)
-from hybrid_memory.upkeep import Problem, Report
-from hybrid_memory.weights import Weights
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hybrid_memory.errors import HybridMemoryError
+    from hybrid_memory.memory import Answer, HybridMemory, Scope
+    from hybrid_memory.outside import Source
+    from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
+    from hybrid_memory.types import (
+        Budget,
+        Completion,
+        Erased,
+        Found,
+        Gate,
+        Hit,
+        Imported,
+        Kind,
+        Pruned,
+        PrunePolicy,
+        Quota,
+        Record,
+        Role,
+        Stats,
+        Trace,
+        Usage,
+        Verified,
+        Victim,
+        Why,
+    )
+    from hybrid_memory.upkeep import Problem, Report
+    from hybrid_memory.weights import Weights
+
+_HOMES = {
+    "Answer": "memory",
+    "Block": "prompt",
+    "Budget": "types",
+    "Completion": "types",
+    "Context": "prompt",
+    "Dropped": "prompt",
+    "Erased": "types",
+    "Found": "types",
+    "Gate": "types",
+    "Hit": "types",
+    "HybridMemory": "memory",
+    "HybridMemoryError": "errors",
+    "Imported": "types",
+    "Kind": "types",
+    "LeftOut": "prompt",
+    "Problem": "upkeep",
+    "PrunePolicy": "types",
+    "Pruned": "types",
+    "Quota": "types",
+    "Record": "types",
+    "Report": "upkeep",
+    "Role": "types",
+    "Scope": "memory",
+    "Source": "outside",
+    "Stats": "types",
+    "Trace": "types",
+    "Usage": "types",
+    "Verified": "types",
+    "Victim": "types",
+    "Weights": "weights",
+    "Why": "types",
+}
 
 __all__ = [
     "Answer",
@@ -95,3 +133,15 @@ __all__ = [
     "Why",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    # Names load when they are asked for: `hybrid-memory --help` needs none of them.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

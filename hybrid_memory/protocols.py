@@ -31,6 +31,7 @@ from hybrid_memory.types import (
     Record,
     Stats,
 )
+from hybrid_memory.types import OnConflict as OnConflict  # of the seams too
 
 Vector: TypeAlias = NDArray[np.float32]  # (dim,)
 Vectors: TypeAlias = NDArray[np.float32]  # (n, dim)
@@ -295,10 +296,6 @@ class Stored(NamedTuple):
 
 # How closely a store looks at itself: within some 30 ms, at its structure, at all there is.
 Depth: TypeAlias = Literal["glance", "quick", "full"]
-
-
-# What to do with an id, or a key of a profile, that is there with other content.
-OnConflict: TypeAlias = Literal["error", "skip", "replace"]
 
 
 class RecordStore(Protocol):

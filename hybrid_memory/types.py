@@ -17,6 +17,8 @@ Kind: TypeAlias = Literal["message", "fact", "event", "instruction", "document"]
 Role: TypeAlias = Literal["user", "assistant", "system", "tool"]
 Message: TypeAlias = Mapping[str, Any]  # a chat message in the form of the OpenAI API
 Where: TypeAlias = Mapping[str, Any]
+# What to do with an id, or a key of a profile, that is there with other content.
+OnConflict: TypeAlias = Literal["error", "skip", "replace"]
 # What an importer yields: an item of `Scope.add_many`, and whose it is, if that is known.
 Items: TypeAlias = Iterable[tuple[Namespace | None, Mapping[str, Any]]]
 

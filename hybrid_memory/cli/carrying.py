@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from hybrid_memory import limits, terminal
+from hybrid_memory import terminal
 from hybrid_memory.cli.opening import opened_memory, opened_store
-from hybrid_memory.cli.options import STORE, JsonOption, StoreOption
+from hybrid_memory.cli.options import STORE, JsonOption, StoreOption, namespace_of
 from hybrid_memory.errors import TransferError
-from hybrid_memory.protocols import OnConflict
+from hybrid_memory.types import OnConflict
 
 if TYPE_CHECKING:
     from hybrid_memory import transfer
@@ -36,7 +36,7 @@ def export(
     """Write all that is remembered as JSON Lines."""
     from hybrid_memory import transfer
 
-    namespaces = None if user is None else [limits.namespace((user,))]
+    namespaces = None if user is None else [namespace_of(user)]
     with opened_store(store) as opened, terminal.progress("exporting") as bar:
         target = sys.stdout.buffer if path == "-" else path
         count = transfer.save(
@@ -71,7 +71,7 @@ def import_(
 ) -> None:
     """Remember what was exported, or what another library remembered; again changes nothing."""
     given = _import_source(path, origin, collection)
-    namespace = None if user is None else limits.namespace((user,))
+    namespace = None if user is None else namespace_of(user)
     with opened_memory(store, create=True) as memory, terminal.progress("importing") as bar:
         imported = memory.import_(
             given, namespace=namespace, on_conflict=on_conflict, on_progress=bar

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybrid_memory import limits, terminal
+from hybrid_memory import terminal
 from hybrid_memory.cli.opening import opened_documents, opened_scope, opened_store
 from hybrid_memory.cli.options import (
     PROBLEMS,
@@ -18,6 +18,8 @@ from hybrid_memory.cli.options import (
     StoreOption,
     UserOption,
     WhereOption,
+    kinds_of,
+    namespace_of,
 )
 from hybrid_memory.errors import FilterError, InvalidInputError
 
@@ -60,7 +62,7 @@ def erase(
     """Remove all of a user, for good, from all files; exit code 1 if something was in the way."""
     from hybrid_memory import upkeep
 
-    namespace = limits.namespace((user,))
+    namespace = namespace_of(user)
     with opened_store(store) as opened, opened_documents(chroma) as documents:
         if not yes:
             count = opened.stats(namespace).total
@@ -124,7 +126,7 @@ def prune(
         max_bytes=max_bytes,
         older_than=terminal.read_span(older_than, "--older-than"),
         importance_below=importance_below,
-        kinds=limits.kinds(kind or None),
+        kinds=kinds_of(kind),
     )
     moment = terminal.read_time(now, "--now")
     with opened_scope(store, user) as scope:

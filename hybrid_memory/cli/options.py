@@ -1,14 +1,17 @@
-"""The options that several commands share, as types of their arguments."""
+"""The options that several commands share: the types of their arguments, and what they mean."""
 
 from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from hybrid_memory.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from hybrid_memory.types import Kind, Namespace
 
 STORE = Path("memory")
 PROBLEMS = 1  # of commands that look or clean up: there are some, or some are left
@@ -68,3 +71,17 @@ ChromaOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--chroma", help="The directory of a ChromaDocumentStore of this store."),
 ]
+
+
+def kinds_of(given: list[str] | None) -> frozenset[Kind] | None:
+    """Return the kinds that are wanted, None for all."""
+    from hybrid_memory import limits
+
+    return limits.kinds(given or None)
+
+
+def namespace_of(user: str) -> Namespace:
+    """Return the namespace of a user."""
+    from hybrid_memory import limits
+
+    return limits.namespace((user,))

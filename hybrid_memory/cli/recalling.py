@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from hybrid_memory import limits, terminal
+from hybrid_memory import terminal
 from hybrid_memory.cli.opening import opened_scope
 from hybrid_memory.cli.options import (
     STORE,
@@ -20,6 +20,7 @@ from hybrid_memory.cli.options import (
     TokensOption,
     UserOption,
     WhereOption,
+    kinds_of,
 )
 from hybrid_memory.errors import FilterError
 
@@ -43,7 +44,7 @@ def search(
         hits = scope.search(
             query,
             k=k,
-            kinds=limits.kinds(kind or None),
+            kinds=kinds_of(kind),
             where=terminal.read_json_object(where, "--where", FilterError),
             now=terminal.read_time(now, "--now"),
         )
@@ -74,7 +75,7 @@ def why(
             query,
             id,
             k=k,
-            kinds=limits.kinds(kind or None),
+            kinds=kinds_of(kind),
             where=terminal.read_json_object(where, "--where", FilterError),
             now=terminal.read_time(now, "--now"),
         )
@@ -103,7 +104,7 @@ def context(
         packed = scope.context(
             query,
             max_tokens=max_tokens,
-            kinds=limits.kinds(kind or None),
+            kinds=kinds_of(kind),
             where=terminal.read_json_object(where, "--where", FilterError),
             now=terminal.read_time(now, "--now"),
             gate=terminal.read_gate(gate),
