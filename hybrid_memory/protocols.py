@@ -364,6 +364,12 @@ class RecordStore(Protocol):
     ) -> Pruned:
         """Delete what a policy says, in one transaction; with `dry_run` only tell what that is."""
 
+    def expire(self, namespace: Namespace, ids: Sequence[str], at: datetime | None) -> int:
+        """Set when these records expire, and nothing else; return how many are there.
+
+        Their versions stay: whoever is about to change one loses nothing by it.
+        """
+
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """Delete what is there and return how many records that was."""
 
@@ -453,6 +459,20 @@ class RecordStore(Protocol):
     def namespaces(self) -> dict[Namespace, int]:
         """Return the namespaces with their number of records, in the order they came."""
 
+    def holders(
+        self,
+        *,
+        kind: Kind,
+        source: str,
+        under: Namespace = (),
+        unexpired_at: datetime | None = None,
+    ) -> list[Namespace]:
+        """Return the namespaces that hold a record of this kind and source, in the order they came.
+
+        Of the whole store, or of those whose first labels are `under`. With a time, records that
+        have expired by then do not count.
+        """
+
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
         """Return the first records whose keys are above `after`, by key, damaged ones too."""
 
@@ -502,6 +522,12 @@ class RecordStore(Protocol):
 
     def files(self) -> Sequence[Path]:
         """Return all files that lie where the store does."""
+
+    def beside(self, name: str) -> RecordStore:
+        """Open, or make, another store in the same place: with a vector space of its own.
+
+        Its files are among `files` of this one; all else is its own, and so is closing it.
+        """
 
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None

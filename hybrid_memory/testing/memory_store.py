@@ -112,6 +112,7 @@ class MemoryRecordStore:
         self._numbers = itertools.count(1)  # never used twice
         self._space: tuple[str, int] | None = None
         self._lock = threading.RLock()
+        self._beside: dict[str, MemoryRecordStore] = {}
 
     def insert(
         self, namespace: Namespace, drafts: Sequence[Draft], *, bound: Bound | None = None
@@ -195,6 +196,18 @@ class MemoryRecordStore:
             record = replace(draft.record, version=version + 1)
             shelf.kept[id_] = _Kept(kept.key, shelf.counter, replace(draft, record=record))
             return record
+
+    def expire(self, namespace: Namespace, ids: Sequence[str], at: datetime | None) -> int:
+        """See `RecordStore.expire`."""
+        with self._lock:
+            shelf = self._shelf(namespace)
+            found = [shelf.kept[id_] for id_ in dict.fromkeys(ids) if id_ in shelf.kept]
+            for kept in (intact := [one for one in found if not one.is_damaged]):
+                shelf.counter += 1
+                record = replace(kept.draft.record, expires_at=at)
+                draft = replace(kept.draft, record=record)
+                shelf.kept[record.id] = _Kept(kept.key, shelf.counter, draft)
+            return len(intact)
 
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:
         """See `RecordStore.delete`."""
@@ -388,6 +401,28 @@ class MemoryRecordStore:
             used = {name: shelf for name, shelf in self._shelves.items() if shelf.is_used}
             return {namespace: len(shelf.kept) for namespace, shelf in used.items()}
 
+    def holders(
+        self,
+        *,
+        kind: Kind,
+        source: str,
+        under: Namespace = (),
+        unexpired_at: datetime | None = None,
+    ) -> list[Namespace]:
+        """See `RecordStore.holders`."""
+        with self._lock:
+            return [
+                namespace
+                for namespace, shelf in self._shelves.items()
+                if namespace[: len(under)] == under
+                and any(
+                    (record := kept.draft.record).kind == kind
+                    and record.source == source
+                    and not _expired(record, unexpired_at)
+                    for kept in shelf.kept.values()
+                )
+            ]
+
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
         """See `RecordStore.stored`."""
         with self._lock:
@@ -466,6 +501,11 @@ class MemoryRecordStore:
     def files(self) -> list[Path]:
         """Return nothing: there is no file."""
         return []
+
+    def beside(self, name: str) -> MemoryRecordStore:
+        """See `RecordStore.beside`."""
+        with self._lock:
+            return self._beside.setdefault(name, MemoryRecordStore(slice_size=self._slice_size))
 
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None

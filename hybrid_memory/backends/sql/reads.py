@@ -29,7 +29,7 @@ _POSITION = "SELECT number, counter FROM namespaces WHERE labels = ?"
 _NUMBER_OF = "SELECT number FROM namespaces WHERE labels = ?"
 # The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
 _BY_KEY = f"SELECT {_NAMES} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
-_SELECT_ID = select(*schema.RECORD_COLUMNS).where(
+SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
 )
 SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.counter).where(
@@ -57,7 +57,7 @@ class Reads(Connections):
     ) -> dict[str, Record]:
         found: dict[str, Record] = {}
         for part in parts(ids):
-            for row in read(connection, _SELECT_ID, {"of_namespace": number, "ids": part}):
+            for row in read(connection, SELECT_ID, {"of_namespace": number, "ids": part}):
                 record = schema.record(row, namespace, number)
                 if record is None:
                     id_ = maintenance.trusted_id(connection, number, row.key, row.id)

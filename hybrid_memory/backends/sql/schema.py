@@ -181,6 +181,19 @@ def row(
     return row
 
 
+def expiring(row: Sequence[Any], moment: int | None) -> dict[str, Any] | None:
+    """Return what changes in a row of `RECORD_COLUMNS` that expires then; None of a damaged one."""
+    values = dict(zip(_MADE_OF, row, strict=False))
+    if checksum(list(values.values())) != row[-1]:
+        return None
+    values["expires_at"] = moment
+    return {
+        "of_key": values["key"],
+        "expires_at": moment,
+        "checksum": checksum(list(values.values())),
+    }
+
+
 def found_by(draft: Draft) -> dict[str, Any]:
     """Return the columns that are derived from a record."""
     vector = None if draft.vector is None else draft.vector.tobytes()

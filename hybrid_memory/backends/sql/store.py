@@ -132,6 +132,10 @@ class SQLRecordStore(Upkeep):
             if found != schema.VERSION:
                 connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 
+    def beside(self, name: str) -> SQLRecordStore:
+        """See `RecordStore.beside`. It is a directory of that name."""
+        return self.open(self._path.parent / name, durability=self._durability)
+
     @cached_property
     def id(self) -> str:
         """See `RecordStore.id`."""

@@ -20,7 +20,7 @@ from hybrid_memory.errors import StoreBusyError, StoreCorruptError, StoreFullErr
 from hybrid_memory.limits import microseconds
 from hybrid_memory.protocols import Depth, Draft, Stored
 from hybrid_memory.pruning import Size
-from hybrid_memory.types import Erased, Namespace
+from hybrid_memory.types import Erased, Kind, Namespace
 
 
 class Upkeep(Writes):
@@ -41,6 +41,21 @@ class Upkeep(Writes):
         """See `RecordStore.namespaces`."""
         with self._reading() as connection:
             return maintenance.namespaces(connection)
+
+    def holders(
+        self,
+        *,
+        kind: Kind,
+        source: str,
+        under: Namespace = (),
+        unexpired_at: datetime | None = None,
+    ) -> list[Namespace]:
+        """See `RecordStore.holders`."""
+        moment = None if unexpired_at is None else microseconds(unexpired_at)
+        with self._reading() as connection:
+            return maintenance.holders(
+                connection, kind=kind, source=source, under=under, moment=moment
+            )
 
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
         """See `RecordStore.stored`."""

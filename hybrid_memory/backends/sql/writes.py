@@ -12,7 +12,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from hybrid_memory import pruning, restoring
 from hybrid_memory.backends.sql import maintenance, schema
 from hybrid_memory.backends.sql.connections import also_when_full
-from hybrid_memory.backends.sql.reads import SELECT_NAMESPACE, Reads, parts
+from hybrid_memory.backends.sql.lenient import read
+from hybrid_memory.backends.sql.reads import SELECT_ID, SELECT_NAMESPACE, Reads, parts
 from hybrid_memory.errors import ConflictError, NotFoundError
 from hybrid_memory.limits import microseconds, to_json
 from hybrid_memory.protocols import Bound, Draft, OnConflict
@@ -207,6 +208,24 @@ class Writes(Reads):
             self._make_room(connection, number, _Written([found.key], grown, held), bound)
             [stored] = self._by_id(connection, number, namespace, [id_]).values()
             return stored
+
+    def expire(self, namespace: Namespace, ids: Sequence[str], at: datetime | None) -> int:
+        """See `RecordStore.expire`."""
+        with self._writing() as connection:
+            if (number := self._known(connection, namespace)) is None:
+                return 0
+            moment = None if at is None else microseconds(at)
+            found: list[dict[str, Any]] = []
+            for part in parts(list(dict.fromkeys(ids))):
+                rows = read(connection, SELECT_ID, {"of_namespace": number, "ids": part})
+                found += (row for one in rows if (row := schema.expiring(one, moment)))
+            if found:
+                last, _ = self._raise_counter(connection, number, len(found), Size(0, 0))
+                for change, row in enumerate(found, last - len(found) + 1):
+                    row["change"] = change
+                of_key = _r.key == bindparam("of_key")
+                connection.execute(update(schema.records).where(of_key), found)
+            return len(found)
 
     @also_when_full
     def delete(self, namespace: Namespace, ids: Sequence[str]) -> int:

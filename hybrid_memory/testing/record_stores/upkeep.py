@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from hybrid_memory.errors import StoreCorruptError
+from hybrid_memory.limits import microseconds
 from hybrid_memory.protocols import RecordStore
 from hybrid_memory.testing.fakes import HashEmbedder
 from hybrid_memory.testing.record_stores.given import (
@@ -24,7 +27,7 @@ from hybrid_memory.testing.record_stores.given import (
     read,
     texts,
 )
-from hybrid_memory.types import KINDS
+from hybrid_memory.types import KINDS, Namespace
 
 
 class UpkeepSuite(RecordStoreFixtures):
@@ -38,6 +41,71 @@ class UpkeepSuite(RecordStoreFixtures):
         assert store.rules() == 1
         store.set_rules(2)
         assert store.rules() == 2
+
+    def test_the_holders_of_a_kind_and_source_are_found_in_the_whole_store(
+        self, store: RecordStore
+    ) -> None:
+        later, soon = NOON + timedelta(days=1), NOON + timedelta(minutes=1)
+        store.insert(ANA, [make_draft("a", kind="fact", source="shop", expires_at=soon)])
+        store.insert(BOB, [make_draft("b", kind="fact", source="shop", namespace=BOB)])
+        other: Namespace = ("ana", "other")
+        store.insert(other, [make_draft("c", kind="event", source="shop", namespace=other)])
+        store.insert(other, [make_draft("d", kind="fact", source="user", namespace=other)])
+
+        assert store.holders(kind="fact", source="shop") == [ANA, BOB]
+        assert store.holders(kind="fact", source="shop", unexpired_at=later) == [BOB]
+        assert store.holders(kind="fact", source="shop", unexpired_at=NOON) == [ANA, BOB]
+        assert store.holders(kind="fact", source="nobody") == []
+
+    def test_holders_are_found_by_their_first_labels(self, store: RecordStore) -> None:
+        names: list[Namespace] = [
+            ("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a,",), ('a"',), ("a-", "b"), ("é", "b"),
+        ]  # fmt: skip
+        for name in names:
+            store.insert(name, [make_draft("x", kind="fact", source="shop", namespace=name)])
+
+        def under(*labels: str) -> list[Namespace]:
+            return store.holders(kind="fact", source="shop", under=labels)
+
+        assert under() == names
+        assert under("a") == [("a",), ("a", "b"), ("a", "b", "c")]
+        assert under("a", "b") == [("a", "b"), ("a", "b", "c")]
+        assert under("é") == [("é", "b")]
+        assert under('a"') == [('a"',)]
+        assert under("b") == []
+
+    def test_expire_sets_when_records_expire_and_nothing_else(self, store: RecordStore) -> None:
+        later = NOON + timedelta(days=1)
+        drafts = [make_draft("a", data={"n": 1}), make_draft("b", "I drink cocoa.")]
+        store.insert(ANA, drafts)
+        position, rows = read(store, ANA)
+
+        assert store.expire(ANA, ["a", "a", "nobody"], later) == 1
+
+        a, b = store.get(ANA, ["a", "b"])
+        assert a == replace(drafts[0].record, expires_at=later)
+        assert b == drafts[1].record
+        _, changed = read(store, ANA, position)
+        [(key, row)] = changed.items()
+        assert row == rows[key]._replace(expires_at=microseconds(later))
+        assert store.expire(ANA, ["a"], None) == 1
+        assert store.get(ANA, ["a"]) == [drafts[0].record]
+        assert store.expire(("nobody",), ["a"], later) == 0
+
+    def test_a_store_beside_has_records_and_a_space_of_its_own(self, store: RecordStore) -> None:
+        store.set_space("hashed", 8)
+        store.insert(ANA, [make_draft("a")])
+
+        beside = store.beside("other")
+        beside.set_space("another", 3)
+        beside.insert(ANA, [make_draft("a", "I drink cocoa.", vector=np.ones(3, np.float32))])
+
+        assert store.space() == ("hashed", 8)
+        assert texts(store.get(ANA, ["a"])) == ["I drink tea."]
+        assert texts(store.beside("other").get(ANA, ["a"])) == ["I drink cocoa."]
+        assert store.id != beside.id
+        assert set(beside.files()) <= set(store.files())
+        beside.close()
 
     def test_namespaces_come_with_their_number_of_records(self, store: RecordStore) -> None:
         assert store.namespaces() == {}
