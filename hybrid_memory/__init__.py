@@ -7,7 +7,8 @@
 write   text   -> records -> indexing -> one commit -> partition catches up
 read    query  -> analyze -> gather -> score -> merge -> prompt
 
-memory/        HybridMemory (engine.py), Scope with both paths (writing.py, reading.py), the profile
+memory/        HybridMemory (engine.py), Scope with both paths (writing.py, reading.py), the
+               profile, and what programs keep under keys (items.py, shelf.py)
 records.py     write: arguments into records, each checked
 redaction.py   write, if asked for: secrets out of texts
 documents.py   write: documents into chunks
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybrid_memory.errors import HybridMemoryError
-    from hybrid_memory.memory import Answer, HybridMemory, Scope
+    from hybrid_memory.memory import Answer, HybridMemory, Items, Scope
     from hybrid_memory.outside import Source
     from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
     from hybrid_memory.types import (
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
         Gate,
         Hit,
         Imported,
+        Item,
+        ItemChange,
         Kind,
         Pruned,
         PrunePolicy,
@@ -79,6 +82,9 @@ _HOMES = {
     "HybridMemory": "memory",
     "HybridMemoryError": "errors",
     "Imported": "types",
+    "Item": "types",
+    "ItemChange": "types",
+    "Items": "memory",
     "Kind": "types",
     "LeftOut": "prompt",
     "Problem": "upkeep",
@@ -113,6 +119,9 @@ __all__ = [
     "HybridMemory",
     "HybridMemoryError",
     "Imported",
+    "Item",
+    "ItemChange",
+    "Items",
     "Kind",
     "LeftOut",
     "Problem",

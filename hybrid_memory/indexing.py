@@ -22,10 +22,12 @@ def is_ranked(record: Record) -> bool:
     """Tell whether a record is found by search.
 
     Instructions are always in force and system messages are the application's own words: neither
-    answers a question.
+    answers a question. What its metadata call `unranked` is read by its id alone
+    (not documents, which are there to be found).
     """
     is_system_message = record.kind == "message" and record.role == "system"
-    return record.kind != "instruction" and not is_system_message
+    is_unranked = record.kind != "document" and record.metadata.get("unranked") is True
+    return record.kind != "instruction" and not is_system_message and not is_unranked
 
 
 def index_text(record: Record, *, rules: int = RULES) -> str:

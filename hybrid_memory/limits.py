@@ -77,6 +77,11 @@ def text(value: object, name: str = "text") -> str:
     return value
 
 
+def clipped(value: str) -> str:
+    """Return as much of a text as can be stored as one, without lone surrogates."""
+    return value.encode(errors="surrogatepass")[:MAX_TEXT_BYTES].decode(errors="ignore")
+
+
 def label(value: object, name: str) -> str:
     """Return a name (an id, a speaker, a session...) in Unicode's NFC form.
 

@@ -171,6 +171,15 @@ class Ranking:
             rows = [rows[place] for place in places]
         return [self._ranked(row, copies) for row, copies in rows[: cut.k]]
 
+    def scores(self) -> list[tuple[Pool, NDArray[np.float64]]]:
+        """Return the pools, each with the scores of its candidates: repetitions are among them."""
+        starts = [0, *self._ends]
+        return [
+            (part.pool, self._scores[start:end])
+            for part, start, end in zip(self._weighed, starts, self._ends, strict=False)
+            if end > start
+        ]
+
     def find(self, key: Key) -> Ranked | None:
         """Return a candidate as it is without the others of its text, if it is one."""
         row = self._row(key)

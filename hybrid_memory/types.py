@@ -68,6 +68,39 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """A JSON value under a key. `score`, in [0, 1], is None where nothing was asked.
+
+    `updated_at` is when it was last written, `created_at` when it first was; both are aware. The
+    value is a copy: what is done to it changes nothing that is stored.
+    """
+
+    namespace: Namespace
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChange:
+    """What is to stand under a key: a value, or None for nothing any more.
+
+    It is found by each of its `texts`, the best of them counting; by none, only by its key; by
+    the words of the value, if there are no `texts` given. `ttl` is how long it lives from its last
+    use.
+    """
+
+    namespace: Namespace
+    key: str
+    value: Mapping[str, Any] | None
+    texts: Sequence[str] | None = None
+    ttl: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A record found: its rank from 1, its score in [0, 1], and the signals that add up to it.
 

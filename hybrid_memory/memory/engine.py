@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
+from hybrid_memory.memory.items import Items
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
 from hybrid_memory.partition import Partition, PartitionCache
@@ -136,6 +138,7 @@ class HybridMemory:
         self._quota = quota
         self._retention = records.retention(retention or {})
         self._space_is_set = False
+        self._beside: list[HybridMemory] = []
         index = index or _faiss_index
         index_above = limits.whole(index_above, "index_above", low=0)
         self._cache = PartitionCache(
@@ -214,6 +217,43 @@ class HybridMemory:
         others.pop(own, None)
         session = limits.optional_label(session_id, "session_id")
         return Scope(self, own, tuple(others), session, checked(sources))
+
+    def items(self, *, source: str = "item") -> Items:
+        """Return what programs keep under keys, of all namespaces; see `Items`.
+
+        Items of another `source` are others. It is no scope: who calls it answers for whose
+        namespaces are read.
+        """
+        return Items(self, source)
+
+    def beside(self, name: str, *, embedder: Embedder) -> HybridMemory:
+        """Return a memory of its own in the same place, for vectors of another embedder.
+
+        It is found again under its `name` (of letters, digits, - and _), has the weights, clock
+        and `redact` of this one, and is closed with it. What is in one is unknown to the other:
+        each is searched, checked, backed up and erased by itself. `verify_erased` of this one
+        looks into the files of both.
+
+        Raises:
+            EmbedderMismatchError: it was written with another embedder.
+        """
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) is None:
+            raise InvalidInputError("a name is 1 to 64 letters, digits, - and _")
+        store = self._store.beside(name)
+        try:
+            memory = HybridMemory(
+                store,
+                embedder=embedder,
+                weights=self._weights,
+                count_tokens=self._count_tokens,
+                clock=self._clock,
+                redact=self._redact,
+            )
+        except BaseException:
+            store.close()
+            raise
+        self._beside.append(memory)
+        return memory
 
     def export(
         self,
@@ -386,6 +426,8 @@ class HybridMemory:
 
     def close(self) -> None:
         """Release files and connections. A second call does nothing."""
+        for beside in self._beside:
+            beside.close()
         self._cache.clear()
         self._store.close()
         if self._documents is not None:

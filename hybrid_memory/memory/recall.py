@@ -168,6 +168,8 @@ class Recall:
     ) -> str:
         """Say what kept a record out: the first of the stages that did."""
         if not indexing.is_ranked(record):
+            if record.metadata.get("unranked") is True:
+                return "it is not ranked: its metadata say so"
             return "it is not ranked: instructions are always in force, system messages never asked"
         if asked.kinds is not None and record.kind not in asked.kinds:
             return f"its kind, {record.kind!r}, was not asked for"

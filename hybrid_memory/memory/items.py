@@ -1,0 +1,407 @@
+"""Items: JSON values under keys, in any number of namespaces, found by one text or by several.
+
+An item is a record of the kind `fact`: its id the key, its data the value, its text the first of
+the texts that it is found by. Each further text is a record of its own, so that it has a vector
+of its own; it counts only as long as the item has the revision that it was written with. So an
+item changes as a whole, whatever is cut short: the new texts come in the transaction of the new
+value, and the old ones find nothing from then on, even before they are deleted.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hybrid_memory import indexing, limits
+from hybrid_memory.errors import ConflictError, InvalidInputError
+from hybrid_memory.filters import compile_where, metadata_value
+from hybrid_memory.memory import shelf as shelves
+from hybrid_memory.memory.recall import Asked, Recall
+from hybrid_memory.memory.shelf import KIND, Shelf, Shelves, about, is_item, part_id, part_ids
+from hybrid_memory.merge import Ranking
+from hybrid_memory.partition import Pool, View
+from hybrid_memory.protocols import Draft, Vector
+from hybrid_memory.score import score
+from hybrid_memory.types import Item, ItemChange, Namespace, Query, Record, Where
+
+if TYPE_CHECKING:
+    from hybrid_memory.memory.engine import HybridMemory
+
+_SELF_EXPLAINING = ("content", "text", "memory", "data")  # keys whose value needs no name
+
+
+class Items:
+    """What programs keep under keys; made by `HybridMemory.items`. Thread-safe.
+
+    Its calls name the namespaces they are about, and may reach all those below some labels: it is
+    for a program that keeps order among its namespaces itself, as LangGraph does.
+    """
+
+    def __init__(self, memory: HybridMemory, source: str) -> None:
+        self._memory = memory
+        self._store = memory._store
+        self._source = limits.label(source, "source")
+        self._shelves = Shelves(memory._store, self._source)
+        self._writing = threading.Lock()
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(self, changes: Iterable[ItemChange]) -> None:
+        """Put, replace and delete items; all of it is on disk when this returns.
+
+        What is refused is refused before anything is written. The changes of one namespace are
+        one transaction, but for what they delete. Of several for one key the last holds. Equal
+        texts are encoded once.
+
+        Raises:
+            MetadataError: a value that is no JSON object, or over 64 KiB.
+            ConflictError: a record that is no item of this source has the id.
+        """
+        wanted: dict[Namespace, dict[str, ItemChange]] = {}
+        for change in changes:
+            namespace = limits.namespace(change.namespace)
+            wanted.setdefault(namespace, {})[limits.label(change.key, "key")] = change
+        now = self._now()
+        new = {
+            namespace: [
+                self._memory._redacted(record)
+                for key, change in those.items()
+                for record in self._records(namespace, key, change, now)
+            ]
+            for namespace, those in wanted.items()
+        }
+        drafts = self._drafts([record for records in new.values() for record in records])
+        if drafts:
+            self._memory._claim_space()
+        # Who reads what was there, and writes, must not be overtaken in between.
+        with self._writing:
+            for namespace, those in wanted.items():
+                mine = [draft for draft in drafts if draft.record.namespace == namespace]
+                self._write(namespace, list(those), mine)
+
+    def _records(
+        self, namespace: Namespace, key: str, change: ItemChange, now: datetime
+    ) -> list[Record]:
+        """Return the records of an item, itself first."""
+        if change.value is None:
+            return []
+        value = limits.json_object(
+            change.value,
+            "value",
+            max_bytes=limits.MAX_DATA_BYTES,
+            max_depth=limits.MAX_DATA_DEPTH,
+        )
+        texts = [_words(value)] if change.texts is None else change.texts
+        clipped = map(limits.clipped, texts)
+        texts = [limits.text(text) for text in dict.fromkeys(clipped) if text.strip()]
+        said: dict[str, Any] = {}
+        if len(texts) > 1:
+            said |= {"parts": len(texts) - 1, "revision": secrets.randbits(62)}
+        if change.ttl is not None:
+            said["ttl_s"] = _seconds(change.ttl)
+        first = Record(
+            id=key,
+            namespace=namespace,
+            kind=KIND,
+            text=texts[0] if texts else limits.clipped(_words(value)) or key,
+            at=now,
+            created_at=now,
+            source=self._source,
+            metadata=({"item": said} if said else {}) | ({} if texts else {"unranked": True}),
+            data=value,
+            expires_at=None if change.ttl is None else now + change.ttl,
+        )
+        others = [
+            replace(
+                first,
+                id=part_id(key, number),
+                text=text,
+                data=None,
+                metadata={"item": {"part": number, "revision": said["revision"]}},
+            )
+            for number, text in enumerate(texts[1:], 1)
+        ]
+        return [first, *others]
+
+    def _drafts(self, records: Sequence[Record]) -> list[Draft]:
+        texts = list(dict.fromkeys(map(indexing.index_text, filter(indexing.is_ranked, records))))
+        vectors: dict[str, Vector] = {}
+        if texts:
+            embedder = self._memory._embedder
+            rows = limits.unit_vectors(embedder.embed(texts), count=len(texts), dim=embedder.dim)
+            vectors = dict(zip(texts, rows, strict=True))
+        return [
+            indexing.draft(
+                record,
+                vectors[indexing.index_text(record)] if indexing.is_ranked(record) else None,
+            )
+            for record in records
+        ]
+
+    def _write(self, namespace: Namespace, keys: Sequence[str], drafts: Sequence[Draft]) -> None:
+        there = {record.id: record for record in self._store.get(namespace, keys)}
+        strange = {id for id, old in there.items() if not is_item(old, self._source)}
+        if taken := strange & {draft.record.id for draft in drafts}:
+            raise ConflictError(f"id {min(taken)!r} is taken by a record that is no item here")
+        there = {id: old for id, old in there.items() if id not in strange}
+        kept = [_succeeding(draft, there.get(draft.record.id)) for draft in drafts]
+        if kept:
+            self._store.restore(namespace, kept, on_conflict="replace")
+        ids = {id for old in there.values() for id in (old.id, *part_ids(old))}
+        gone = ids - {draft.record.id for draft in kept}
+        if gone:
+            self._store.delete(namespace, sorted(gone))
+
+    def delete_all(self, under: Sequence[str]) -> int:
+        """Delete the items of a namespace and of all below it; return how many that was.
+
+        Other records there stay. To have it out of the files too, call `HybridMemory.purge`.
+        """
+        return sum(self._forget(namespace, None) for namespace in self.namespaces(under))
+
+    def sweep(self) -> int:
+        """Delete, in all namespaces, the items that have expired; return how many that was."""
+        now = self._now()
+        return sum(self._forget(namespace, now) for namespace in self.namespaces())
+
+    def _forget(self, namespace: Namespace, expired_at: datetime | None) -> int:
+        count = 0
+
+        def matches(record: Record) -> bool:
+            nonlocal count
+            has_to_go = record.kind == KIND and (
+                expired_at is None or _is_expired(record, expired_at)
+            )
+            count += has_to_go and is_item(record, self._source)
+            return has_to_go
+
+        self._store.forget(namespace, source=self._source, matches=matches)
+        return count
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def get(
+        self,
+        namespace: Sequence[str],
+        key: str,
+        *,
+        refresh: bool = False,
+        with_expired: bool = False,
+    ) -> Item | None:
+        """Return an item, or None. With `refresh` its time to live begins anew."""
+        space = limits.namespace(namespace)
+        now = self._now()
+        for record in self._store.get(space, [limits.label(key, "key")]):
+            if is_item(record, self._source) and (with_expired or not _is_expired(record, now)):
+                return self._items([(record, None)], refresh=refresh, now=now)[0]
+        return None
+
+    def search(
+        self,
+        under: Sequence[str] = (),
+        *,
+        query: str | None = None,
+        where: Where | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        refresh: bool = False,
+        with_expired: bool = False,
+    ) -> list[Item]:
+        """Return items of a namespace and of all below it (`()` is the whole store).
+
+        With a query the best first, each once, by the best of its texts; items without a text
+        come last. Meaning, words and times make the score, as in `Scope.search`; a reranker is
+        not asked, and copies of one text are all items of their own. Without one the last written
+        first. `where` filters by the value, before anything is counted: `limit` items come back
+        whenever so many are left after `offset`.
+
+        Raises:
+            FilterError: a malformed `where`.
+            InvalidInputError: a negative `limit` or `offset`.
+        """
+        limits.whole(limit, "limit", low=0)
+        limits.whole(offset, "offset", low=0)
+        matches = compile_where(None if where is None else _of_value(where))
+        now = self._now()
+        shelved = [self._shelves.get(namespace) for namespace in self.namespaces(under)]
+        found: Iterator[tuple[Record, float | None]]
+        if query is not None and query.strip():
+            found = self._ranked(query, shelved, now)
+        else:
+            found = ((item, None) for item in shelves.latest(shelved))
+        wanted = (
+            (item, points)
+            for item, points in found
+            if (with_expired or not _is_expired(item, now))
+            and (matches is None or matches(_Value(item)))
+        )
+        return self._items(list(islice(wanted, offset, offset + limit)), refresh=refresh, now=now)
+
+    def namespaces(
+        self, under: Sequence[str] = (), *, with_expired: bool = True
+    ) -> list[Namespace]:
+        """Return the namespaces with items, of the whole store or below some labels."""
+        return self._store.holders(
+            kind=KIND,
+            source=self._source,
+            under=limits.namespace(under) if under else (),
+            unexpired_at=None if with_expired else self._now(),
+        )
+
+    def _ranked(
+        self, query: str, shelved: Sequence[Shelf], now: datetime
+    ) -> Iterator[tuple[Record, float | None]]:
+        """Yield each item once with its best score, best first; then those without a text."""
+        asked = Asked.of(query, now=now)
+        held = {shelf.namespace: shelf for shelf in shelved}
+        views = [self._memory._cache.views(namespace)[0] for namespace in held]
+        views = [view for view in views if view.alive.any()]
+        analyzed = Recall(self._memory, (), None).analyzed(asked, views)
+        vector = self._memory._encode(analyzed.dense_text)
+        pools = [self._pool(view, analyzed, vector) for view in views]
+        ranking = Ranking(
+            [(pool, score(analyzed, pool)) for pool in pools],
+            weights=self._memory._weights,
+            now=limits.microseconds(now),
+            version=analyzed.version,
+        )
+        yield from _best_of_each(ranking, held)
+        unranked = (item for item in shelves.latest(list(shelved)) if not indexing.is_ranked(item))
+        yield from ((item, None) for item in unranked)
+
+    def _pool(self, view: View, query: Query, vector: Vector) -> Pool:
+        """Return the texts of items in a view; those that have expired are the caller's matter."""
+        rows = (view.alive & (view.columns["source"] == view.code(self._source))).nonzero()[0]
+        cosine = view.cosines(vector, slice(None) if len(rows) == len(view.alive) else rows)
+        words = view.words.scores(query.terms, view.alive)[rows]
+        return Pool(view, rows, cosine, words, cosine)
+
+    def _items(
+        self, found: Sequence[tuple[Record, float | None]], *, refresh: bool, now: datetime
+    ) -> list[Item]:
+        lives = {}
+        if refresh:
+            lives = {
+                (item.namespace, item.id): now + timedelta(seconds=about(item)["ttl_s"])
+                for item, _ in found
+                if "ttl_s" in about(item)
+            }
+            self._prolong([item for item, _ in found], lives)
+        return [
+            Item(
+                namespace=item.namespace,
+                key=item.id,
+                value=copy.deepcopy(dict(item.data or {})),
+                # One that was imported says when it was made by when it happened.
+                created_at=min(item.created_at, item.at),
+                updated_at=item.at,
+                expires_at=lives.get((item.namespace, item.id), item.expires_at),
+                score=points,
+            )
+            for item, points in found
+        ]
+
+    def _prolong(
+        self, items: Sequence[Record], lives: Mapping[tuple[Namespace, str], datetime]
+    ) -> None:
+        ids: dict[tuple[Namespace, datetime], list[str]] = {}
+        for item in items:
+            if (until := lives.get((item.namespace, item.id))) is not None:
+                ids.setdefault((item.namespace, until), []).extend((item.id, *part_ids(item)))
+        for (namespace, until), those in ids.items():
+            self._store.expire(namespace, those, until)
+
+    def _now(self) -> datetime:
+        return limits.when(self._memory._clock(), "now")
+
+
+class _Value:
+    """The fields of an item's value, for a predicate."""
+
+    def __init__(self, item: Record) -> None:
+        self._value = {"value": item.data or {}}
+
+    def __call__(self, name: str) -> Any:
+        return metadata_value(self._value, name)
+
+
+def _of_value(where: object) -> Any:
+    """Return a filter whose fields are keys of the value, also those named as a record's fields."""
+    if not isinstance(where, Mapping):
+        return where  # the compiler says what is wrong with it
+    told: dict[Any, Any] = {}
+    for key, condition in where.items():
+        if key in ("$and", "$or") and isinstance(condition, list | tuple):
+            told[key] = [_of_value(part) for part in condition]
+        elif key == "$not":
+            told[key] = _of_value(condition)
+        else:
+            is_field = isinstance(key, str) and not key.startswith("$")
+            told[f"value.{key}" if is_field else key] = condition
+    return told
+
+
+def _best_of_each(
+    ranking: Ranking, held: Mapping[Namespace, Shelf]
+) -> Iterator[tuple[Record, float]]:
+    pools = ranking.scores()
+    if not pools:
+        return
+    points = np.concatenate([scores for _, scores in pools])
+    keys = np.concatenate([pool.column("key") for pool, _ in pools])
+    at = np.concatenate([pool.column("at") for pool, _ in pools])
+    whose = np.repeat(np.arange(len(pools)), [len(scores) for _, scores in pools])
+    seen: set[tuple[Namespace, str]] = set()
+    for row in np.lexsort((keys, -at, -points)).tolist():
+        namespace = pools[whose[row]][0].view.namespace
+        item = held[namespace].item(keys.item(row))
+        if item is not None and (namespace, item.id) not in seen:
+            seen.add((namespace, item.id))
+            yield item, points.item(row)
+
+
+def _succeeding(draft: Draft, old: Record | None) -> Draft:
+    """Return a draft that takes the place of what was there."""
+    if old is None:
+        return draft
+    first = min(old.created_at, old.at)
+    record = replace(draft.record, created_at=first, version=old.version + 1)
+    return replace(draft, record=record)
+
+
+def _is_expired(record: Record, now: datetime) -> bool:
+    return record.expires_at is not None and record.expires_at <= now
+
+
+def _seconds(ttl: timedelta) -> float:
+    seconds = ttl.total_seconds()
+    if seconds <= 0:
+        raise InvalidInputError(f"ttl must be above 0: {seconds} s")
+    return seconds
+
+
+def _words(value: Mapping[str, Any]) -> str:
+    """Return a value in words, `I like tea; city: Lyon`: better found than JSON by an encoder."""
+    parts = []
+    for key, part in value.items():
+        words = ", ".join(_flat(part))
+        if words:
+            named = key in _SELF_EXPLAINING
+            parts.append(words if named else f"{key.replace('_', ' ')}: {words}")
+    return "; ".join(parts)
+
+
+def _flat(value: object) -> Iterable[str]:
+    if isinstance(value, Mapping):
+        return [_words(value)] if value else []
+    if isinstance(value, list):
+        return chain.from_iterable(_flat(part) for part in value)
+    return [] if value is None or value == "" else [str(value)]
