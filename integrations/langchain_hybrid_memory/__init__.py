@@ -11,9 +11,12 @@ libraries of that.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_memory.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from langchain_hybrid_memory.store import HybridStore, decode_label, encode_label
 
 _MODULES = {
     "HybridChatMessageHistory": "chat_history",
@@ -24,6 +27,8 @@ _MODULES = {
     "HybridStore": "store",
     "HybridVectorStore": "vectorstore",
     "RecencyRelevanceReranker": "reranker",
+    "decode_label": "store",
+    "encode_label": "store",
     "memory_tools": "tools",
 }
 _EXTRAS = {"conversation_memory": "langchain-classic"}  # the others need "langchain"
@@ -37,6 +42,8 @@ __all__ = [
     "HybridStore",
     "HybridVectorStore",
     "RecencyRelevanceReranker",
+    "decode_label",
+    "encode_label",
     "memory_tools",
 ]
 
