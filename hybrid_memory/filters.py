@@ -31,8 +31,12 @@ Predicate: TypeAlias = Callable[[Fields], bool]
 _SEGMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-def compile_where(where: Mapping[str, Any] | None) -> Predicate | None:
+def compile_where(
+    where: Mapping[str, Any] | None, *, named: frozenset[str] = RECORD_FIELDS
+) -> Predicate | None:
     """Return a predicate on the fields of a record; None for no filter.
+
+    `named` are the fields that are the record's own and not keys of its metadata.
 
     Raises:
         FilterError: an unknown operator, a malformed key, a value that does not fit its
@@ -40,7 +44,7 @@ def compile_where(where: Mapping[str, Any] | None) -> Predicate | None:
     """
     if where is None:
         return None
-    return _Compiler().filter(where, 0)
+    return _Compiler(named).filter(where, 0)
 
 
 def of_record(record: Record) -> Fields:
@@ -67,7 +71,8 @@ def metadata_value(metadata: Any, path: str) -> Any:
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, named: frozenset[str]) -> None:
+        self._named = named
         self._conditions = 0
 
     def filter(self, where: object, depth: int) -> Predicate:
@@ -92,17 +97,20 @@ class _Compiler:
         if key == "$not":
             negated = self.filter(value, depth + 1)
             return lambda fields: not negated(fields)
-        field = _field(key)
+        field = _field(key, self._named)
+        is_named = field in self._named
         if not isinstance(value, Mapping):
-            return _comparison(field, "$eq", value)
+            return _comparison(field, "$eq", value, is_named)
         if not value:
             raise FilterError(f"the condition on {field!r} is empty; use {{'$exists': true}}")
         self._conditions += len(value) - 1
-        parts = [_comparison(field, operator, operand) for operator, operand in value.items()]
+        parts = [
+            _comparison(field, operator, operand, is_named) for operator, operand in value.items()
+        ]
         return lambda fields: all(part(fields) for part in parts)
 
 
-def _field(key: object) -> str:
+def _field(key: object, named: frozenset[str]) -> str:
     if not isinstance(key, str):
         raise FilterError(f"a key of a filter must be a string, not {type(key).__name__}")
     if key.startswith("$"):
@@ -112,19 +120,19 @@ def _field(key: object) -> str:
         raise FilterError(
             f"malformed key {key[:80]!r}; a key is letters, digits and _ in parts joined by dots"
         )
-    if segments[0] in RECORD_FIELDS and len(segments) > 1:
+    if segments[0] in named and len(segments) > 1:
         raise FilterError(f"{segments[0]!r} is a field of the record and has no parts")
     return key
 
 
-def _comparison(field: str, operator: object, operand: object) -> Predicate:
+def _comparison(field: str, operator: object, operand: object, is_named: bool) -> Predicate:
     if operator not in _OPERATORS:
         raise FilterError(
             f"unknown operator {operator!r}; one of {', '.join(_OPERATORS)}. "
             f"For a key inside of {field!r} write {field}.key"
         )
     test, check, hint = _OPERATORS[str(operator)]
-    operand = _operand(field, str(operator), operand)
+    operand = _operand(field, str(operator), operand, is_named)
     if not check(operand):
         raise FilterError(
             f"{operator} on {field!r} does not take a {type(operand).__name__}; {hint}"
@@ -139,24 +147,25 @@ def _comparison(field: str, operator: object, operand: object) -> Predicate:
     return predicate
 
 
-def _operand(field: str, operator: str, operand: object) -> Any:
+def _operand(field: str, operator: str, operand: object, is_named: bool) -> Any:
+    is_time = is_named and field == "at"
     if isinstance(operand, list | tuple):
         nested = any(isinstance(part, list | tuple) for part in operand)
-        return None if nested else [_operand(field, operator, part) for part in operand]
+        return None if nested else [_operand(field, operator, part, is_named) for part in operand]
     if isinstance(operand, datetime):
         try:
             moment = when(operand, f"{operator} on {field!r}")
         except TimeError as error:
             raise FilterError(str(error)) from None
-        return microseconds(moment) if field == "at" else moment.isoformat()
-    if field == "at" and operator != "$exists":
+        return microseconds(moment) if is_time else moment.isoformat()
+    if is_time and operator != "$exists":
         if isinstance(operand, str):
             try:
-                return _operand(field, operator, datetime.fromisoformat(operand))
+                return _operand(field, operator, datetime.fromisoformat(operand), is_named)
             except ValueError as error:
                 raise FilterError(f"{operator} on 'at': {error}") from error
         raise FilterError("'at' compares with an aware datetime or ISO 8601 text with a zone")
-    if field in RECORD_FIELDS and isinstance(operand, str):
+    if is_named and isinstance(operand, str):
         return unicodedata.normalize("NFC", operand)  # the form in which names are stored
     return operand
 

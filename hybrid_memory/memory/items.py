@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from hybrid_memory import indexing, limits
 from hybrid_memory.errors import ConflictError, InvalidInputError
-from hybrid_memory.filters import compile_where, metadata_value
+from hybrid_memory.filters import Fields, compile_where, metadata_value
 from hybrid_memory.memory import shelf as shelves
 from hybrid_memory.memory.recall import Asked, Recall
 from hybrid_memory.memory.shelf import KIND, Shelf, Shelves, about, is_item, part_id, part_ids
@@ -229,7 +230,7 @@ class Items:
         """
         limits.whole(limit, "limit", low=0)
         limits.whole(offset, "offset", low=0)
-        matches = compile_where(None if where is None else _of_value(where))
+        matches = compile_where(where, named=frozenset())
         now = self._now()
         shelved = [self._shelves.get(namespace) for namespace in self.namespaces(under)]
         found: Iterator[tuple[Record, float | None]]
@@ -241,7 +242,7 @@ class Items:
             (item, points)
             for item, points in found
             if (with_expired or not _is_expired(item, now))
-            and (matches is None or matches(_Value(item)))
+            and (matches is None or matches(_fields(item)))
         )
         return self._items(list(islice(wanted, offset, offset + limit)), refresh=refresh, now=now)
 
@@ -323,30 +324,9 @@ class Items:
         return limits.when(self._memory._clock(), "now")
 
 
-class _Value:
-    """The fields of an item's value, for a predicate."""
-
-    def __init__(self, item: Record) -> None:
-        self._value = {"value": item.data or {}}
-
-    def __call__(self, name: str) -> Any:
-        return metadata_value(self._value, name)
-
-
-def _of_value(where: object) -> Any:
-    """Return a filter whose fields are keys of the value, also those named as a record's fields."""
-    if not isinstance(where, Mapping):
-        return where  # the compiler says what is wrong with it
-    told: dict[Any, Any] = {}
-    for key, condition in where.items():
-        if key in ("$and", "$or") and isinstance(condition, list | tuple):
-            told[key] = [_of_value(part) for part in condition]
-        elif key == "$not":
-            told[key] = _of_value(condition)
-        else:
-            is_field = isinstance(key, str) and not key.startswith("$")
-            told[f"value.{key}" if is_field else key] = condition
-    return told
+def _fields(item: Record) -> Fields:
+    """Return the fields of an item's value, for a predicate."""
+    return partial(metadata_value, item.data or {})
 
 
 def _best_of_each(

@@ -235,8 +235,11 @@ def _fields(item: Kept) -> dict[str, Any]:
 
 def _where(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return a filter with `{"a": {"b": 1}}`, as LangGraph has it, by its path: `{"a.b": 1}`."""
-    conditions = [{key: condition} for key, condition in _paths(wanted)]
-    return {"$and": conditions} if conditions else {}
+    conditions = list(_paths(wanted))
+    told = dict(conditions)
+    if len(told) == len(conditions):
+        return told
+    return {"$and": [{key: condition} for key, condition in conditions]}  # one key said twice
 
 
 def _paths(wanted: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
