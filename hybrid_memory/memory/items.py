@@ -106,8 +106,10 @@ class Items:
         said: dict[str, Any] = {}
         if len(texts) > 1:
             said |= {"parts": len(texts) - 1, "revision": secrets.randbits(62)}
+        until = None
         if change.ttl is not None:
-            said["ttl_s"] = _seconds(change.ttl)
+            until = _end(now, change.ttl)
+            said["ttl_s"] = change.ttl.total_seconds()
         first = Record(
             id=key,
             namespace=namespace,
@@ -118,7 +120,7 @@ class Items:
             source=self._source,
             metadata=({"item": said} if said else {}) | ({} if texts else {"unranked": True}),
             data=value,
-            expires_at=None if change.ttl is None else now + change.ttl,
+            expires_at=until,
         )
         others = [
             replace(
@@ -291,7 +293,7 @@ class Items:
         lives = {}
         if refresh:
             lives = {
-                (item.namespace, item.id): now + timedelta(seconds=about(item)["ttl_s"])
+                (item.namespace, item.id): _end(now, timedelta(seconds=about(item)["ttl_s"]))
                 for item, _ in found
                 if "ttl_s" in about(item)
             }
@@ -361,11 +363,13 @@ def _is_expired(record: Record, now: datetime) -> bool:
     return record.expires_at is not None and record.expires_at <= now
 
 
-def _seconds(ttl: timedelta) -> float:
-    seconds = ttl.total_seconds()
-    if seconds <= 0:
-        raise InvalidInputError(f"ttl must be above 0: {seconds} s")
-    return seconds
+def _end(now: datetime, ttl: timedelta) -> datetime:
+    if ttl <= timedelta(0):
+        raise InvalidInputError(f"ttl must be above 0: {ttl.total_seconds()} s")
+    try:
+        return now + ttl
+    except OverflowError as error:
+        raise InvalidInputError(f"ttl of {ttl.days} days goes beyond the year 9999") from error
 
 
 def _words(value: Mapping[str, Any]) -> str:
