@@ -173,7 +173,10 @@ class HybridStore(BaseStore):
         return sorted(found)[op.offset : op.offset + op.limit]
 
     def _change(self, op: PutOp) -> ItemChange:
-        ttl = None if op.ttl is None else timedelta(minutes=op.ttl)
+        try:
+            ttl = None if op.ttl is None else timedelta(minutes=op.ttl)
+        except (OverflowError, ValueError) as error:
+            raise InvalidInputError(f"ttl is no number of minutes: {op.ttl}") from error
         return ItemChange(op.namespace, op.key, op.value, self._texts(op), ttl)
 
     def _texts(self, op: PutOp) -> Sequence[str] | None:
