@@ -80,7 +80,7 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _ROLES = "system|developer|user|human|assistant|ai|tool|function|instructions?"
-_ROLE = re.compile(_ROLES, re.IGNORECASE)
+_ROLE = re.compile(rf"\W*(?:{_ROLES})\W*", re.IGNORECASE)  # with signs around it too
 _SPOKEN = re.compile(rf"\W*(?:{_ROLES})\W*:", re.IGNORECASE)
 
 
