@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from hybrid_memory import limits
 from hybrid_memory.errors import DocumentError, InvalidInputError
 from hybrid_memory.headings import Outline, short
-from hybrid_memory.limits import label
 from hybrid_memory.protocols import DocumentReader, DocumentSplitter
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
@@ -60,15 +60,17 @@ def documents(
         InvalidInputError: a text without a source, or neither a text nor a path.
         DocumentError: see `load`.
     """
-    for item in [items] if isinstance(items, str | Path) else items:
+    if isinstance(items, str | Path):
+        items = [items]
+    for item in limits.several(items, "documents are texts and paths"):
         if isinstance(item, Path):
-            yield from load(item, readers)
+            yield from load(limits.path(item, "the path of a document"), readers)
             continue
         if not isinstance(item, str) or not item.strip():
             raise InvalidInputError("a document is a text that is not empty, or a pathlib.Path")
         if source is None:
             raise InvalidInputError("a text needs a source=; for a file pass a pathlib.Path")
-        yield Document(label(source, "source"), (item,))
+        yield Document(limits.label(source, "source"), (item,))
 
 
 def load(path: Path, readers: Mapping[str, DocumentReader]) -> list[Document]:

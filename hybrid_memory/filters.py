@@ -17,13 +17,14 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from hybrid_memory.errors import FilterError, TimeError
-from hybrid_memory.limits import microseconds, when
+from hybrid_memory.limits import microseconds, shown, when
 from hybrid_memory.types import Record
 
 RECORD_FIELDS = frozenset({"kind", "role", "speaker", "session_id", "source", "at", "importance"})
 MISSING = object()
 MAX_CONDITIONS = 100
 MAX_DEPTH = 8
+MAX_OPERANDS = 10_000  # of $in and $nin
 
 Fields: TypeAlias = Callable[[str], Any]  # a field's value, or MISSING
 Predicate: TypeAlias = Callable[[Fields], bool]
@@ -114,25 +115,32 @@ def _field(key: object, named: frozenset[str]) -> str:
     if not isinstance(key, str):
         raise FilterError(f"a key of a filter must be a string, not {type(key).__name__}")
     if key.startswith("$"):
-        raise FilterError(f"unknown operator {key!r}; filters combine with $and, $or and $not")
+        raise FilterError(
+            f"unknown operator {_named(key)}; filters combine with $and, $or and $not"
+        )
     segments = key.split(".")
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise FilterError(
-            f"malformed key {key[:80]!r}; a key is letters, digits and _ in parts joined by dots"
+            f"malformed key {_named(key)}; a key is letters, digits and _ in parts joined by dots"
         )
     if segments[0] in named and len(segments) > 1:
         raise FilterError(f"{segments[0]!r} is a field of the record and has no parts")
     return key
 
 
+def _named(key: object) -> str:
+    """Return a key or operator for a message: in a filter these are names, not texts."""
+    return repr(key[:80]) if isinstance(key, str) else shown(key)
+
+
 def _comparison(field: str, operator: object, operand: object, is_named: bool) -> Predicate:
-    if operator not in _OPERATORS:
+    if not isinstance(operator, str) or operator not in _OPERATORS:
         raise FilterError(
-            f"unknown operator {operator!r}; one of {', '.join(_OPERATORS)}. "
+            f"unknown operator {_named(operator)}; one of {', '.join(_OPERATORS)}. "
             f"For a key inside of {field!r} write {field}.key"
         )
-    test, check, hint = _OPERATORS[str(operator)]
-    operand = _operand(field, str(operator), operand, is_named)
+    test, check, hint = _OPERATORS[operator]
+    operand = _operand(field, operator, operand, is_named)
     if not check(operand):
         raise FilterError(
             f"{operator} on {field!r} does not take a {type(operand).__name__}; {hint}"
@@ -150,6 +158,8 @@ def _comparison(field: str, operator: object, operand: object, is_named: bool) -
 def _operand(field: str, operator: str, operand: object, is_named: bool) -> Any:
     is_time = is_named and field == "at"
     if isinstance(operand, list | tuple):
+        if len(operand) > MAX_OPERANDS:
+            raise FilterError(f"{operator} on {field!r} has more than {MAX_OPERANDS} values")
         nested = any(isinstance(part, list | tuple) for part in operand)
         return None if nested else [_operand(field, operator, part, is_named) for part in operand]
     if isinstance(operand, datetime):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,10 @@ MAX_INTEGER_BITS = 64  # what other readers of JSON can hold
 MAX_LABEL_CHARS = 256
 MAX_LABELS = 8
 MAX_K = 200
+MAX_SECONDS = 24 * 3600
+MAX_TOKENS = 10**9
+MAX_PATH_BYTES = 4096  # PATH_MAX of Linux
+MAX_NAME_BYTES = 255  # NAME_MAX of all its file systems
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,6 +50,8 @@ def shown(value: object) -> str:
     """
     if isinstance(value, str) and (not value or _NAME.fullmatch(value)):
         return repr(value)
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     return f"a {type(value).__name__}"
@@ -90,7 +98,8 @@ def label(value: object, name: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a string, not {type(value).__name__}")
-    value = unicodedata.normalize("NFC", value)
+    if len(value) <= 16 * MAX_LABEL_CHARS:  # else it is too long in every form
+        value = unicodedata.normalize("NFC", value)
     if not value.strip():
         raise InvalidInputError(f"{name} is empty")
     if len(value) > MAX_LABEL_CHARS:
@@ -134,7 +143,11 @@ def when(value: object, name: str) -> datetime:
     """
     if not isinstance(value, datetime):
         raise TimeError(f"{name} must be a datetime, not {type(value).__name__}")
-    if value.tzinfo is None or value.utcoffset() is None:
+    try:
+        has_zone = value.utcoffset() is not None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TimeError(f"{name} has a zone without a proper offset: {error}") from None
+    if not has_zone:
         raise TimeError(
             f"{name} {value.isoformat()} has no zone; add one, as in "
             "datetime(..., tzinfo=UTC) or value.astimezone()"
@@ -180,7 +193,8 @@ def kinds(value: Iterable[str] | str | None) -> frozenset[Kind] | None:
     """Return a set of known kinds; one kind may be given bare."""
     if value is None:
         return None
-    return frozenset(kind(one) for one in ([value] if isinstance(value, str) else value))
+    given = [value] if isinstance(value, str) else several(value, "kinds takes kinds")
+    return frozenset(kind(one) for one in given)
 
 
 def fraction(value: object, name: str) -> float:
@@ -188,8 +202,8 @@ def fraction(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInputError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 <= value <= 1:
-        raise InvalidInputError(f"{name} must be between 0 and 1: {value}")
-    return float(value)
+        raise InvalidInputError(f"{name} must be between 0 and 1: {shown(value)}")
+    return float(value) + 0.0  # -0.0 is read back as 0.0, and would not fit its checksum
 
 
 def fractions(values: object, *, count: int) -> NDArray[np.float32]:
@@ -211,8 +225,73 @@ def whole(value: object, name: str, *, low: int, high: int | None = None) -> int
         raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}")
     if value < low or (high is not None and value > high):
         span = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise InvalidInputError(f"{name} must be {span}: {value}")
+        raise InvalidInputError(f"{name} must be {span}: {shown(value)}")
     return value
+
+
+def seconds(value: object, name: str) -> float:
+    """Return a time limit in seconds, 0 to a day, or raise InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInputError(f"{name} must be a number of seconds, not {shown(value)}")
+    if not 0 <= value <= MAX_SECONDS:
+        raise InvalidInputError(f"{name} must be between 0 and {MAX_SECONDS}: {shown(value)}")
+    return float(value)
+
+
+def several(value: object, told: str) -> Iterable[Any]:
+    """Return something to iterate over; `told` is how the error for anything else begins.
+
+    A text, bytes and a mapping are one thing, and never cut up.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidInputError(f"{told}, not {shown(value)}")
+    return value
+
+
+def claim(value: object, name: str) -> bool:
+    """Return True or False, or raise InvalidInputError."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} must be True or False, not {shown(value)}")
+    return value
+
+
+def part(value: object, name: str, *methods: str) -> None:
+    """Refuse what lacks one of these methods; without any, what is neither None nor callable."""
+    if value is None and not methods:
+        return
+    for method in methods:
+        if isinstance(value, type) or not callable(getattr(value, method, None)):
+            raise InvalidInputError(f"{name} needs a method {method}(), which {shown(value)} lacks")
+    if not methods and not callable(value):
+        raise InvalidInputError(f"{name} must be a function, not {shown(value)}")
+
+
+def instance(value: object, kind: type, name: str) -> None:
+    """Refuse what is neither None nor of a class."""
+    if value is not None and not isinstance(value, kind):
+        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+
+
+def path(value: object, name: str = "path") -> Path:
+    """Return the path of a string or a path that the system can be asked for.
+
+    Raises:
+        InvalidInputError: neither, over 4,096 bytes, with a name over 255, or with a NUL.
+    """
+    told = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(told, str):
+        raise InvalidInputError(f"{name} must be a string or a pathlib.Path, not {shown(value)}")
+    try:
+        size = len(os.fsencode(told))
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{name} has a lone surrogate at {error.start}") from None
+    if size > MAX_PATH_BYTES:
+        raise InvalidInputError(f"{name} has {size} bytes, more than {MAX_PATH_BYTES}")
+    if any(len(os.fsencode(one)) > MAX_NAME_BYTES for one in Path(told).parts):
+        raise InvalidInputError(f"{name} has a name of more than {MAX_NAME_BYTES} bytes")
+    if "\0" in told:
+        raise InvalidInputError(f"{name} has a NUL character at {told.index(chr(0))}")
+    return Path(told)
 
 
 def json_object(
@@ -242,7 +321,7 @@ def json_value(
     max_depth: int = MAX_METADATA_DEPTH,
 ) -> Any:
     """Return a JSON value as plain lists and dicts, within the bounds of `json_object`."""
-    plain = _plain(value, name, max_depth, max_depth)
+    plain = _Plain(name, max_depth, max_bytes).of(value, name, max_depth)
     size = len(to_json(plain).encode())
     if size > max_bytes:
         raise MetadataError(
@@ -260,38 +339,61 @@ def to_json(value: object) -> str:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: object, path: str, depth: int, limit: int) -> Any:
-    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
-        raise MetadataError(f"{path} has over {MAX_INTEGER_BITS} bits; store it as a string")
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise MetadataError(f"{path} is {value}, which JSON cannot hold")
-        return value
-    if isinstance(value, str):
-        if "\0" in value or (not value.isascii() and _has_surrogate(value)):
-            raise MetadataError(f"{path} has a NUL or a lone surrogate; remove it")
-        return value
-    if isinstance(value, Mapping | list | tuple) and depth == 0:
-        raise MetadataError(f"{path} is nested deeper than {limit} levels; flatten it")
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise MetadataError(f"{path} has the key {shown(key)}; keys are strings")
-            _plain(key, f"a key of {path}", depth, limit)
-        return {
-            key: _plain(part, f"{path}.{key if _NAME.fullmatch(key) else '...'}", depth - 1, limit)
-            for key, part in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_plain(part, f"{path}[{i}]", depth - 1, limit) for i, part in enumerate(value)]
-    hint = "; use its isoformat()" if isinstance(value, datetime) else ""
-    raise MetadataError(f"{path} is a {type(value).__name__}, which JSON cannot hold{hint}")
+class _Plain:
+    """Makes values plain, and stops where there is more than could fit."""
+
+    def __init__(self, name: str, max_depth: int, max_bytes: int) -> None:
+        self._name = name
+        self._max_depth = max_depth
+        self._max_bytes = max_bytes
+        # A part or a character has a byte at least. Far above the bound it is not looked at
+        # whole: lists of lists that share their parts would be walked for years.
+        self._room = 4 * max_bytes
+
+    def of(self, value: object, path: str, depth: int) -> Any:
+        """Return a value as plain JSON; `depth` levels are left for what is in it."""
+        if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+            raise MetadataError(f"{path} has over {MAX_INTEGER_BITS} bits; store it as a string")
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise MetadataError(f"{path} is {value}, which JSON cannot hold")
+            return value
+        if isinstance(value, str | Mapping | list | tuple):
+            self._take(len(value))
+        if isinstance(value, str):
+            if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
+                raise MetadataError(f"{path} has a NUL or a lone surrogate; remove it")
+            return value
+        if isinstance(value, Mapping | list | tuple) and depth == 0:
+            raise MetadataError(
+                f"{path} is nested deeper than {self._max_depth} levels; flatten it"
+            )
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise MetadataError(f"{path} has the key {shown(key)}; keys are strings")
+                self.of(key, f"a key of {path}", depth)
+            return {
+                key: self.of(part, f"{path}.{key if _NAME.fullmatch(key) else '...'}", depth - 1)
+                for key, part in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.of(part, f"{path}[{i}]", depth - 1) for i, part in enumerate(value)]
+        hint = "; use its isoformat()" if isinstance(value, datetime) else ""
+        raise MetadataError(f"{path} is a {type(value).__name__}, which JSON cannot hold{hint}")
+
+    def _take(self, count: int) -> None:
+        self._room -= count
+        if self._room < 0:
+            raise MetadataError(
+                f"{self._name} has far more than {self._max_bytes} bytes as JSON; "
+                "store the bulk as text or documents"
+            )
 
 
-def _has_surrogate(value: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in value)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def unit_vector(vector: object, *, dim: int) -> Vector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -478,3 +479,168 @@ def test_the_vector_of_a_question_comes_out_with_norm_1() -> None:
     assert limits.unit_vector([3.0, 4.0], dim=2) == pytest.approx([0.6, 0.8])
     with pytest.raises(DimensionMismatchError):
         limits.unit_vector(unit, dim=3)
+
+
+# -- found by tests/reliability/hostile.py -------------------------------------------------------
+
+
+class _Failing(_Nowhere):
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        return timedelta(days=2)
+
+
+def test_lists_that_share_their_parts_are_refused_before_they_are_walked_whole() -> None:
+    value: Any = 0
+    for _ in range(4):
+        value = [value] * 1000
+
+    with pytest.raises(MetadataError, match="metadata has far more than 16384 bytes as JSON"):
+        limits.json_object({"x": value}, "metadata")
+
+
+def test_a_zone_with_an_offset_that_cannot_be_is_refused() -> None:
+    with pytest.raises(TimeError, match="at has a zone without a proper offset"):
+        limits.when(datetime(2026, 1, 1, tzinfo=_Failing()), "at")
+
+
+def test_a_number_too_long_to_write_is_told_by_its_size(ana: Scope) -> None:
+    with pytest.raises(InvalidInputError, match="k must be between 1 and 200: an integer of"):
+        ana.search("Lyon", k=10**5000)
+    with pytest.raises(InvalidInputError, match="an integer of"):
+        ana.update("x", expected_version=10**5000)
+
+
+@pytest.mark.parametrize("value", [None, True, "1", NAN, INF, -1, 10**400, timedelta(1)])
+def test_a_time_limit_is_a_number_of_seconds(ana: Scope, value: Any) -> None:
+    ana.add("I live in Lyon.")
+
+    with pytest.raises(InvalidInputError, match="timeout_s must be"):
+        ana.erase(timeout_s=value)
+
+    assert ana.stats().total == 1
+
+
+@pytest.mark.parametrize("value", [7, "x", [print]])
+def test_what_is_to_be_called_is_looked_at_before_anything_is_done(
+    ana: Scope, memory: HybridMemory, tmp_path: Path, value: Any
+) -> None:
+    for call in (
+        lambda: ana.add_documents("A.", source="a.md", on_progress=value),
+        lambda: ana.ask("A?", on_token=value),
+        lambda: ana.import_([(None, {"text": "A."})], on_progress=value),
+        lambda: memory.export(tmp_path / "out", on_progress=value),
+        lambda: memory.backup(tmp_path / "out", on_progress=value),
+        lambda: memory.repair(on_progress=value),
+        lambda: memory.check(on_progress=value),
+    ):
+        with pytest.raises(InvalidInputError, match=r"on_\w+ must be a function"):
+            call()
+
+    assert ana.stats().total == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [7, "text", {"memory_allowed": False}])
+def test_a_gate_and_a_budget_are_values_of_their_classes(ana: Scope, value: Any) -> None:
+    with pytest.raises(InvalidInputError, match="gate must be a Gate"):
+        ana.context("Lyon", gate=value)
+    with pytest.raises(InvalidInputError, match="budget must be a Budget"):
+        ana.ask("Lyon?", budget=value)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"embedder": 0},
+        {"documents": {}},
+        {"llm": "gpt"},
+        {"rerank": "minsim"},
+        {"weights": {"cosine": 1}},
+        {"readers": [".pdf"]},
+        {"readers": {".pdf": print}},
+        {"clock": 7},
+        {"max_cache_bytes": "1 GB"},
+        {"durability": "a secret of a user"},
+    ],
+    ids=str,
+)
+def test_a_part_without_its_methods_is_refused_before_a_directory_is_made(
+    tmp_path: Path, parts: dict[str, Any]
+) -> None:
+    with pytest.raises(HybridMemoryError) as caught:
+        HybridMemory.open(tmp_path / "new", **parts)
+
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("value", [None, 7, b"x", ["x"], "a\0b", "\ud800", "x" * 5000])
+def test_what_is_no_path_is_refused(memory: HybridMemory, value: Any) -> None:
+    for call in (HybridMemory.open, memory.backup):
+        with pytest.raises(InvalidInputError, match="path"):
+            call(value)
+
+
+@pytest.mark.parametrize("value", [None, 7, 1.5, object()])
+def test_what_cannot_be_iterated_over_is_refused(
+    ana: Scope, memory: HybridMemory, value: Any
+) -> None:
+    for call in (
+        ana.add_many,
+        ana.add_messages,
+        lambda value: ana.add_documents(value, source="a.md"),
+        ana.import_,
+        lambda value: memory.scope(user_id="ana", read=value),
+        lambda value: memory.scope(user_id="ana", sources=value),
+        memory.verify_erased,
+        lambda value: memory.verify_erased(vectors=value),
+        lambda value: ana.search("Lyon", kinds=value or 0),
+    ):
+        with pytest.raises(InvalidInputError):
+            call(value)
+
+
+def test_items_of_an_import_are_pairs(ana: Scope) -> None:
+    for item in (None, 7, (), ("ana",), ("ana", {}, 1)):
+        with pytest.raises(InvalidInputError, match="item 1 is not a namespace"):
+            ana.import_([item])  # type: ignore[list-item]
+    assert ana.import_([(None, "A text.")]).added == 1  # type: ignore[list-item]
+
+
+def test_metadata_of_documents_is_looked_at_like_any_other(ana: Scope) -> None:
+    with pytest.raises(MetadataError):
+        ana.add_documents("A.", source="a.md", metadata={"x": b"bytes"})
+
+
+def test_an_operator_of_a_filter_is_not_repeated_at_length(ana: Scope) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        ana.search("Lyon", where={"city": {"$" + "x" * 100_000: 1}})
+    assert len(str(caught.value)) < 400
+    with pytest.raises(InvalidInputError, match="more than 10000 values"):
+        ana.search("Lyon", where={"city": {"$in": [1] * 10_001}})
+
+
+def test_a_minus_before_zero_does_not_damage_a_record(ana: Scope, memory: HybridMemory) -> None:
+    record = ana.add("I live in Lyon.", importance=-0.0)
+    ana.update(record.id, importance=-0.0)
+
+    assert ana.get(record.id).importance == 0
+    assert memory.check().is_clean
+
+
+def test_a_question_at_the_end_of_time_is_answered(ana: Scope) -> None:
+    ana.ask("Which language?", now=datetime.max.replace(tzinfo=UTC))
+
+    assert [turn.role for turn in ana.messages()] == ["user", "assistant"]
+
+
+def test_a_budget_and_a_name_have_their_bounds(ana: Scope, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="max_tokens must be between"):
+        ana.context("Lyon", max_tokens=10**400)
+    with pytest.raises(InvalidInputError, match="name of more than 255 bytes"):
+        ana.add_documents(tmp_path / ("x" * 300))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HybridMemoryError):
+        ana.import_(tmp_path / "loop")
+    with pytest.raises(InvalidInputError, match="propose must be True or False"):
+        ana.add_instruction("Rhyme.", propose="no")  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
+from hybrid_memory.memory import parts as parts_of
 from hybrid_memory.memory.items import Items
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.outside import Source, checked
@@ -124,12 +125,28 @@ class HybridMemory:
         Raises:
             EmbedderMismatchError: the store was written with another embedder.
         """
+        given = {
+            "embedder": embedder,
+            "llm": llm,
+            "documents": documents,
+            "index": index,
+            "index_above": index_above,
+            "splitter": splitter,
+            "readers": readers,
+            "weights": weights,
+            "rerank": rerank,
+            "count_tokens": count_tokens,
+            "clock": clock,
+            "max_cache_bytes": max_cache_bytes,
+            "redact": redact,
+        }
+        parts_of.check(given)
         self._store = store
         self._embedder = embedder
         self._documents = documents
         # A part given here stands in for the default below, which is then never imported.
-        given = {"_llm": llm, "_splitter": splitter, "_readers": readers}
-        self.__dict__.update({name: part for name, part in given.items() if part is not None})
+        lazy = {"_llm": llm, "_splitter": splitter, "_readers": readers}
+        self.__dict__.update({name: part for name, part in lazy.items() if part is not None})
         self._weights = weights or Weights()
         self._reranker = self._maxsim() if rerank == "maxsim" else rerank
         self._count_tokens = count_tokens or _bundled_token_counter
@@ -140,7 +157,6 @@ class HybridMemory:
         self._space_is_set = False
         self._beside: list[HybridMemory] = []
         index = index or _faiss_index
-        index_above = limits.whole(index_above, "index_above", low=0)
         self._cache = PartitionCache(
             lambda namespace: Partition(
                 namespace,
@@ -183,9 +199,12 @@ class HybridMemory:
         """
         from hybrid_memory.backends.sql import SQLRecordStore
 
-        store = SQLRecordStore.open(path, durability=durability)
+        parts_of.check({"embedder": embedder, **parts})  # before a directory is made
+        store = SQLRecordStore.open(limits.path(path), durability=durability)
         try:
-            return cls(store, embedder=embedder or _bundled_embedder(), **parts)
+            return cls(
+                store, embedder=_bundled_embedder() if embedder is None else embedder, **parts
+            )
         except BaseException:
             store.close()
             raise
@@ -211,8 +230,7 @@ class HybridMemory:
         if (user_id is None) == (namespace is None):
             raise InvalidInputError("a scope takes either user_id or namespace")
         own = limits.namespace((user_id,) if namespace is None else namespace)
-        if isinstance(read, str):
-            raise InvalidInputError("read takes a list of namespaces, such as [('handbook',)]")
+        read = limits.several(read, "read takes a list of namespaces, such as [('handbook',)]")
         others = dict.fromkeys(limits.namespace(other) for other in read)
         others.pop(own, None)
         session = limits.optional_label(session_id, "session_id")
@@ -275,9 +293,16 @@ class HybridMemory:
         """
         from hybrid_memory import transfer
 
+        limits.part(on_progress, "on_progress")
+        if namespaces is not None:
+            namespaces = limits.several(namespaces, "namespaces takes a list of namespaces")
         wanted = None if namespaces is None else [limits.namespace(one) for one in namespaces]
         return transfer.save(
-            self._store, path, namespaces=wanted, vectors=vectors, on_progress=on_progress
+            self._store,
+            path,
+            namespaces=wanted,
+            vectors=limits.claim(vectors, "vectors"),
+            on_progress=on_progress,
         )
 
     def import_(
@@ -303,6 +328,7 @@ class HybridMemory:
         """
         from hybrid_memory import transfer
 
+        limits.part(on_progress, "on_progress")
         return transfer.load(
             path,
             store=self._store,
@@ -328,7 +354,8 @@ class HybridMemory:
         Raises:
             StorePathError: the directory is not empty, or cannot be made.
         """
-        self._store.backup(Path(path), on_progress=on_progress)
+        limits.part(on_progress, "on_progress")
+        self._store.backup(limits.path(path), on_progress=on_progress)
 
     def check(
         self,
@@ -348,13 +375,14 @@ class HybridMemory:
         """
         from hybrid_memory import upkeep
 
+        limits.part(on_progress, "on_progress")
         return upkeep.check(
             self._store,
             embedder=self._embedder,
             cache=self._cache,
             documents=self._documents,
-            quick=quick,
-            vectors=vectors,
+            quick=limits.claim(quick, "quick"),
+            vectors=limits.claim(vectors, "vectors"),
             on_progress=on_progress,
         )
 
@@ -372,6 +400,7 @@ class HybridMemory:
         """
         from hybrid_memory import upkeep
 
+        limits.part(on_progress, "on_progress")
         return upkeep.repair(
             self._store,
             embedder=self._embedder,
@@ -392,6 +421,7 @@ class HybridMemory:
         """
         from hybrid_memory import upkeep
 
+        timeout_s = limits.seconds(timeout_s, "timeout_s")
         return upkeep.purge(
             self._store,
             cache=self._cache,

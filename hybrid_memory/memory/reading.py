@@ -109,7 +109,9 @@ class ReadPath(Handle):
         `Context.dropped` and `left_out` tell what had to go. With a gate that does not allow
         memory nothing is read and the context is empty.
         """
-        limits.whole(max_tokens, "max_tokens", low=1)
+        limits.whole(max_tokens, "max_tokens", low=1, high=limits.MAX_TOKENS)
+        limits.instance(gate, Gate, "gate")
+        limits.instance(budget, Budget, "budget")
         asked = self._asked(query, now, kinds, where)
         gate = gate or Gate()
         if not gate.memory_allowed:
@@ -151,7 +153,7 @@ class ReadPath(Handle):
         if last is not None:
             limits.whole(last, "last", low=1)
         if max_tokens is not None:
-            limits.whole(max_tokens, "max_tokens", low=1)
+            limits.whole(max_tokens, "max_tokens", low=1, high=limits.MAX_TOKENS)
         kept: list[Record] = []
         with closing(self._newest("message", now, self.session_id, limit=last)) as newest:
             for turn in newest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hybrid_memory import limits, turns
@@ -28,6 +28,8 @@ from hybrid_memory.types import (
 
 if TYPE_CHECKING:
     from hybrid_memory import transfer
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,14 @@ class Scope(WritePath, ReadPath):
             ChatModelNotConfiguredError: no model was given and the environment names none.
             ChatModelUnavailableError: the model did not answer.
         """
+        limits.part(on_token, "on_token")
         context = self.context(question, max_tokens=max_tokens, now=now, gate=gate, budget=budget)
         self.add_many([{"text": question, "at": now}])
         reply = self._memory._llm.complete(context.as_messages(), on_token=on_token)
         if reply.text.strip("\0 \n\t"):
             # Told at one given time, the answer still follows the question.
-            answered = self._now(now) + timedelta(microseconds=1)
+            asked = self._now(now)
+            answered = asked + min(timedelta(microseconds=1), _LAST - asked)
             self.add_many(
                 {"text": part, "role": "assistant", "source": "assistant", "at": answered}
                 for part in turns.storable(reply.text)
@@ -120,6 +124,7 @@ class Scope(WritePath, ReadPath):
         """
         from hybrid_memory import upkeep
 
+        timeout_s = limits.seconds(timeout_s, "timeout_s")
         return upkeep.erase(
             self._store,
             self.namespace,

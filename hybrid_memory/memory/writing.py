@@ -85,8 +85,7 @@ class WritePath(Handle):
         What a context put into a prompt is taken out of messages; of one that holds nothing else
         no record is made.
         """
-        if isinstance(items, str | Mapping):
-            raise InvalidInputError("add_many takes a list of items; for one use add")
+        items = limits.several(items, "add_many takes a list of items (for one use add)")
         now = self._now()
         given = [new for item in items for new in _without_echo(item)]
         made = [
@@ -114,8 +113,7 @@ class WritePath(Handle):
         What a context put into a prompt is taken out before; a message that holds nothing else,
         such as the system message of `Context.as_messages`, is passed over.
         """
-        if isinstance(messages, str | Mapping):
-            raise InvalidInputError("add_messages takes a list of messages")
+        messages = limits.several(messages, "add_messages takes a list of messages")
         heard = [
             without_memory_message(message) if isinstance(message, Mapping) else message
             for message in messages
@@ -187,7 +185,7 @@ class WritePath(Handle):
                 a document or a tool says is data and never an order.
         """
         limits.whole(priority, "priority", low=-1000, high=1000)
-        proposed = {records.PROPOSED: True} if propose else {}
+        proposed = {records.PROPOSED: True} if limits.claim(propose, "propose") else {}
         return self.add(
             text,
             kind="instruction",
@@ -233,6 +231,9 @@ class WritePath(Handle):
         """
         from hybrid_memory import documents
 
+        limits.part(on_progress, "on_progress")
+        if metadata is not None:  # it is part of the ids
+            metadata = limits.json_object(metadata, "metadata")
         # Redacted whole: a key may stand across the end of a chunk.
         wanted = [
             replace(one, pages=tuple(map(self._memory._redact_text, one.pages)))
@@ -280,6 +281,8 @@ class WritePath(Handle):
             ConflictError: it is at another version than expected.
             InvalidInputError: a field that cannot be changed, or a value that cannot be accepted.
         """
+        if expected_version is not None:
+            limits.whole(expected_version, "expected_version", low=0, high=2**63 - 1)
         old = self.get(id)
         new = self._memory._redacted(records.changed(old, changes))
         [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])

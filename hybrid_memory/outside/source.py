@@ -81,7 +81,7 @@ def checked(sources: Iterable[Source]) -> tuple[Source, ...]:
     Raises:
         InvalidInputError: something that is not a `Source`, or two of one name.
     """
-    given = tuple(sources)
+    given = tuple(limits.several(sources, "sources takes a list of Source"))
     names = set()
     for source in given:
         if not isinstance(source, Source):

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from hybrid_memory import indexing, records
 from hybrid_memory.errors import ConflictError, InvalidInputError
+from hybrid_memory.limits import shown
 from hybrid_memory.protocols import Bound, Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
 from hybrid_memory.transfer.reading import Line, Origin, reader
@@ -44,7 +45,8 @@ def load(
     """
     if on_conflict not in get_args(OnConflict):
         raise InvalidInputError(
-            f"on_conflict must be one of {', '.join(get_args(OnConflict))}, not {on_conflict!r}"
+            f"on_conflict must be one of {', '.join(get_args(OnConflict))}, "
+            f"not {shown(on_conflict)}"
         )
     imported, done = Imported(), 0
     bound = None if quota is None else Bound(quota, now)

@@ -52,7 +52,7 @@ def reader(
 ) -> Iterator[tuple[int, Iterator[Line]]]:
     """Give the number of lines, if that can be known, and the lines."""
     if isinstance(origin, Path | str):
-        path = Path(origin)
+        path = limits.path(origin)
         try:
             total, file = _count(path) if count else 0, path.open("rb")
         except OSError as error:
@@ -71,8 +71,11 @@ def _count(path: Path) -> int:
 
 
 def _from_items(items: Items, namespace: Namespace | None, now: datetime) -> Iterator[Line]:
-    for number, (own, item) in enumerate(items):
+    for number, pair in enumerate(limits.several(items, "an import takes a path, file or items")):
         place = f"item {number + 1}"
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TransferError(f"{place} is not a namespace, or None, and a record's arguments")
+        own, item = pair
         if namespace is None and own is None:
             raise TransferError(
                 f"{place} does not say whose it is; pass a namespace to import into, or --user"
@@ -82,7 +85,11 @@ def _from_items(items: Items, namespace: Namespace | None, now: datetime) -> Ite
             record = records.record(item, namespace=target, session_id=None, now=now, number=number)
         except InvalidInputError as error:
             raise TransferError(f"{place}: {error}") from error
-        yield Line(place, target, record, is_item=True, at_given=item.get("at") is not None)
+        yield Line(place, target, record, is_item=True, at_given=_says_when(item))
+
+
+def _says_when(item: str | Mapping[str, Any]) -> bool:
+    return isinstance(item, Mapping) and item.get("at") is not None
 
 
 def _parsed(

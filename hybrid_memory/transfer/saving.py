@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 from hybrid_memory import indexing, limits
 from hybrid_memory.errors import (
@@ -108,7 +108,10 @@ def _written(moment: datetime | None) -> str | None:
 @contextmanager
 def _writer(target: Target) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give what writes an object as a line, to an open file or to a new one in its place."""
-    with _replacing(Path(target)) if isinstance(target, Path | str) else nullcontext(target) as out:
+    if not isinstance(target, Path | str):
+        limits.part(target, "the target of an export", "write")
+    opened = _replacing(limits.path(target)) if isinstance(target, Path | str) else None
+    with opened or nullcontext(cast(IO[Any], target)) as out:
         is_text = isinstance(out, io.TextIOBase)
 
         def write(values: Mapping[str, Any]) -> None:
@@ -125,7 +128,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             with path.open("wb") as file:
                 yield file
             return
-        path = path.resolve()  # a link stays a link
+        path = Path(os.path.realpath(path))  # a link stays a link
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybrid_memory.errors import InvalidInputError, StorePathError, VectorError
+from hybrid_memory.limits import several
 from hybrid_memory.types import Trace, Verified
 
 WINDOW = 4 * 2**20
@@ -47,9 +49,8 @@ def verify_erased(
     outside: Sequence[str] = (),
 ) -> Verified:
     """See `HybridMemory.verify_erased`."""
-    if isinstance(texts, str):
-        raise InvalidInputError("texts are a list; put the one text into a list")
-    arrays = [_vector(vector) for vector in vectors]
+    texts = list(several(texts, "texts are a list (put the one text into a list)"))
+    arrays = [_vector(vector) for vector in several(vectors, "vectors are a list of arrays")]
     pieces = [piece for number, text in enumerate(texts) for piece in _of_text(text, number)]
     for number, array in enumerate(arrays):
         # What is moved into quarantine is written in hexadecimal digits.
@@ -95,7 +96,12 @@ def _windows(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _vector(vector: ArrayLike) -> NDArray[np.float32]:
-    array = np.asarray(vector, np.float32)
+    array = np.empty((0, 0), np.float32)
+    # Parts of different lengths, and numbers that float32 has not.
+    with suppress(TypeError, ValueError), np.errstate(over="ignore"):
+        given = np.asarray(vector)
+        if given.dtype.kind in "fiu":
+            array = given.astype(np.float32)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all() or not array.any():
         raise VectorError("a vector to look for is (dim,), finite, and not zero")
     return array

@@ -24,7 +24,7 @@ from hybrid_memory.errors import (
     StorePathError,
     StoreReadOnlyError,
 )
-from hybrid_memory.limits import to_json
+from hybrid_memory.limits import shown, to_json
 
 
 class SQLRecordStore(Upkeep):
@@ -61,7 +61,7 @@ class SQLRecordStore(Upkeep):
             StoreCorruptError: the file is not a database, or is gone and its log is not.
         """
         if durability not in ("full", "normal"):
-            raise StorePathError(f"durability must be 'full' or 'normal', not {durability!r}")
+            raise StorePathError(f"durability must be 'full' or 'normal', not {shown(durability)}")
         directory = Path(directory)
         if directory.exists() and not directory.is_dir():
             raise StorePathError(f"{directory} is a file; a store is a directory")
