@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench torture clean
 
 demo: $(VENV)/.core
 	$(BIN)/hybrid-memory demo --docs README.md --docs docs
@@ -24,6 +24,11 @@ bench: $(VENV)/.dev
 	for program in query_embedding search add cold_start; do \
 	  $(BIN)/python -m benchmarks.$$program || exit 1; done
 
+# Kills, damages, floods and attacks stores, and other stacks beside it; about ten minutes.
+# Ten times as much: make torture TORTURE=--nightly; into the documents: TORTURE=--write.
+torture: $(VENV)/.torture
+	$(BIN)/python -m tests.reliability $(TORTURE)
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -40,6 +45,10 @@ $(VENV)/.made:
 $(VENV)/.core: $(VENV)/.made $(SOURCES)
 	$(PIP) -e .
 	@touch $@
+
+$(VENV)/.torture: $(VENV)/.made $(SOURCES)
+	$(PIP) -e '.[torture]'
+	@touch $@ $(VENV)/.core
 
 # torch on its own first: where a CPU build is offered beside the CUDA one, it is taken.
 $(VENV)/.dev: $(VENV)/.made $(SOURCES)

@@ -21,7 +21,7 @@ from hybrid_memory import Context, HybridMemory, Scope
 from hybrid_memory.testing import HashEmbedder, LineSplitter, ManualClock
 from tests.reliability.outcome import Outcome
 
-GENERATED = 600
+GENERATED = 300
 QUESTION = "Which language do I like?"
 
 PAYLOADS = [
