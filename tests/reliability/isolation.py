@@ -27,7 +27,17 @@ TENANTS = 50
 STILL = 5  # tenants who only ask
 CALLS = 10_000
 # Calls that look at or rewrite the whole file, or everything of a tenant: a few in 1,000.
-SELDOM = {"erase", "import_", "backup", "check", "repair", "purge", "verify_erased", "open"}
+SELDOM = {
+    "erase",
+    "import_",
+    "backup",
+    "check",
+    "repair",
+    "purge",
+    "verify_erased",
+    "open",
+    "close",
+}
 
 BEGIN = ManualClock()()
 _CANARIES = re.compile(r"(?:canary|label)(\d{4})z")
@@ -43,7 +53,7 @@ def run(scale: float = 1.0) -> Outcome:
         for _ in range(int(CALLS * scale)):
             tenant = world.random.choice(world.tenants[STILL:])
             _call(world, tenant, heard, counts)
-            if world.random.random() < 0.1:
+            if world.random.random() < 0.05:
                 _ask_for_a_foreign_id(world, tenant, counts)
         for tenant in world.tenants[:STILL]:
             counts["still tenants"] += 1
@@ -164,7 +174,7 @@ def readable(value: object, depth: int = 4) -> list[str]:
     """Return the texts of a value: what it shows of itself, of its parts, and of its methods."""
     if isinstance(value, bytes):
         return [value.decode("utf-8", "replace")]
-    found = [repr(value), str(value)]
+    found = list(dict.fromkeys((repr(value), str(value))))
     if isinstance(value, BaseException):
         while value is not None:
             found += [*traceback.format_exception(value), repr(value.args)]
