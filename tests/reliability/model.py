@@ -350,7 +350,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- what must change nothing ----------------------------------------------------------------
 
-    @rule(how=st.sampled_from(("rank", "drop", "repair", "reopen", "purge")))
+    @rule(how=st.sampled_from(("purge", "rank", "repair", "drop", "reopen")))
     def disturb(self, how: str) -> None:
         _counts[how] += 1
         if how == "repair":
