@@ -51,6 +51,17 @@ FILES = {
     "backup flushed": Step("backup", "flush"),
 }
 OTHERS = ("texts encoded", "commit begun", "commit done", "backup about to be named")
+# Only writing the file anew, erasing or copying gets there; it takes most of a writer's time.
+OF_WHOLE_FILES = {
+    "namespace made",
+    "namespace erased",
+    "log cut",
+    "database written",
+    "database flushed",
+    "backup written",
+    "backup flushed",
+    "backup about to be named",
+}
 STEPS = (*STATEMENTS, *FILES, *OTHERS)
 
 
@@ -141,8 +152,9 @@ def _killed_at(step: str, path: Path, kills: int, counts: Counter[str]) -> list[
     wrong: list[str] = []
     for kill in range(kills):
         trap = Trap(step, at=1 if step == "store opening" else rng.randint(1, 2))
-        first = Child(path, 0, kill, writers[0], prepare=trap.set)
-        second = Child(path, 1, kill, writers[1])
+        whole = step in OF_WHOLE_FILES
+        first = Child(path, 0, kill, writers[0], prepare=trap.set, with_files=whole)
+        second = Child(path, 1, kill, writers[1], with_files=kill % 4 == 0)
         code = first.wait()
         second.kill()
         if (other := second.wait()) not in (0, -signal.SIGKILL):

@@ -16,7 +16,7 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -255,7 +255,10 @@ def audit(path: Path, writers: Sequence[Told], rng: random.Random) -> list[str]:
         report = memory.check()
         wrong += [f"check: {problem}" for problem in report.problems]
     for writer in writers:
-        for place, state in writer.backups.items():
+        # The last is the one that may have been cut short; it stands for those before.
+        for place in [*writer.backups][:-1]:
+            shutil.rmtree(place, ignore_errors=True)
+        for place, state in [*writer.backups.items()][-1:]:
             wrong += _backup(Path(place), state)
         writer.backups.clear()
     return wrong
@@ -285,16 +288,14 @@ def _search(memory: HybridMemory, state: State, rng: random.Random) -> list[str]
 
 
 def _backup(place: Path, state: State) -> list[str]:
-    if not place.exists():
-        return []  # the copy was not finished
-    with opened(place) as memory:
-        stored = found(memory)
-        wrong = [f"backup: {problem}" for problem in memory.check().problems]
-    # What other writers wrote may be in it or not.
-    if any(stored.get(key) != text for key, text in state.items()):
-        wrong.append("a backup lacks what was acknowledged before it")
-    shutil.rmtree(place)
-    for unfinished in place.parent.glob(f".{place.name}*"):
-        with suppress(OSError):
-            shutil.rmtree(unfinished)
+    wrong = []
+    if place.exists():  # else the copy was not finished
+        with opened(place) as memory:
+            stored = found(memory)
+            wrong = [f"backup: {problem}" for problem in memory.check().problems]
+        # What other writers wrote may be in it or not.
+        if any(stored.get(key) != text for key, text in state.items()):
+            wrong.append("a backup lacks what was acknowledged before it")
+    for left in [place, *place.parent.glob(f".{place.name}*")]:
+        shutil.rmtree(left, ignore_errors=True)
     return wrong
