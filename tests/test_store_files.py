@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -10,14 +11,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from hybrid_memory import HybridMemory
+from hybrid_memory import HybridMemory, Scope
 from hybrid_memory.backends import sql
 from hybrid_memory.backends.sql import SQLRecordStore
 from hybrid_memory.backends.sql.connections import IDLE_READERS
@@ -28,6 +29,7 @@ from hybrid_memory.errors import (
     StoreCorruptError,
     StorePathError,
 )
+from hybrid_memory.protocols import Vectors
 from hybrid_memory.testing import HashEmbedder
 
 
@@ -132,6 +134,34 @@ def test_a_commit_is_flushed_to_the_device_by_default(tmp_path: Path) -> None:
     store.close()
 
 
+def test_no_writer_waits_for_an_encoder(tmp_path: Path) -> None:
+    class LooksAround(HashEmbedder):
+        looked = 0
+
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            with closing(sqlite3.connect(tmp_path / "memory.db", timeout=0)) as other:
+                other.execute("BEGIN IMMEDIATE")  # refused at once if a transaction is open
+            self.looked += 1
+            return super().embed(texts)
+
+    embedder = LooksAround()
+    with HybridMemory.open(tmp_path, embedder=embedder) as memory:
+        ana = memory.scope(user_id="ana")
+        ana.add("I drink tea.", id="tea")
+        ana.update("tea", text="I drink green tea.")
+        ana.add_documents(["The canteen serves lentils."], source="menu.md")
+        ana.import_(io.StringIO(exported(ana)), on_conflict="replace")
+        memory.check(vectors=True)
+
+    assert embedder.looked >= 5
+
+
+def exported(scope: Scope) -> str:
+    lines = io.StringIO()
+    scope.export(lines)
+    return lines.getvalue().replace("green", "white")
+
+
 def test_nothing_of_the_store_connects_without_a_transaction() -> None:
     # What `Engine.connect` writes is gone without an error where nobody commits it.
     sources = Path(sql.__file__).parent.glob("*.py")
@@ -162,7 +192,7 @@ def test_after_close_every_call_says_so(tmp_path: Path) -> None:
 
 _WORKER = """
 import sys
-from hybrid_memory import HybridMemory
+from hybrid_memory import HybridMemory, Scope
 from hybrid_memory.testing import HashEmbedder
 path, worker = sys.argv[1:]
 with HybridMemory.open(path, embedder=HashEmbedder()) as memory:
