@@ -29,10 +29,9 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from hybrid_memory.backends.sql import schema
 from hybrid_memory.backends.sql.lenient import is_undecodable, lenient, read
-from hybrid_memory.limits import to_json
 from hybrid_memory.protocols import Depth, Draft, Stored
 from hybrid_memory.pruning import Candidate, Size
-from hybrid_memory.types import Erased, Kind, Namespace, Record
+from hybrid_memory.types import Erased, Namespace, Record
 
 GLANCE_BYTES = 32 * 2**20  # of a database of which 30 ms see the structure
 MAX_MESSAGES = 100
@@ -109,33 +108,12 @@ def namespaces(connection: Connection) -> dict[Namespace, int]:
     )
     with lenient(connection):
         rows = connection.execute(statement).all()
-    counted = ((_labels(labels), count) for labels, count in rows)
+    counted = ((labels_of(labels), count) for labels, count in rows)
     return {namespace: count for namespace, count in counted if namespace is not None}
 
 
-def holders(
-    connection: Connection, *, kind: Kind, source: str, under: Namespace, moment: int | None
-) -> list[Namespace]:
-    """Return the namespaces that hold such a record, one that expires after the moment if given."""
-    # All that begin with these labels lie between two texts, as commas follow all of them.
-    start = to_json(under)[:-1]
-    within = "(labels = :whole OR (labels >= :low AND labels < :high))" if under else "TRUE"
-    statement = text(
-        f"SELECT labels FROM namespaces n WHERE {within} AND EXISTS ("  # noqa: S608
-        "SELECT 1 FROM records r WHERE r.namespace = n.number AND r.kind = :kind "
-        "AND r.source = :source "
-        "AND (:moment IS NULL OR r.expires_at IS NULL OR r.expires_at > :moment)) ORDER BY n.number"
-    )
-    values: dict[str, Any] = {"kind": kind, "source": source, "moment": moment}
-    if under:
-        values |= {"whole": f"{start}]", "low": f"{start},", "high": f"{start}-"}
-    with lenient(connection):
-        found = connection.execute(statement, values).scalars().all()
-    namespaces = map(_labels, found)
-    return [namespace for namespace in namespaces if namespace is not None]
-
-
-def _labels(labels: str) -> Namespace | None:
+def labels_of(labels: str) -> Namespace | None:
+    """Return a namespace as it was written down; None if that is damaged."""
     try:
         return tuple(json.loads(labels))
     except ValueError:
@@ -448,7 +426,7 @@ def integrity(connection: Connection, depth: Depth) -> list[str]:
     messages += [f"the counter of namespace {number} is behind its records" for number in behind]
     with lenient(connection):
         names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
-    nameless = [number for number, labels in names if _labels(labels) is None]
+    nameless = [number for number, labels in names if labels_of(labels) is None]
     if not messages:  # they would be wrong for the same reason
         wrong = connection.exec_driver_sql(_MISCOUNTED).scalars().all()
         messages += [f"the counts of namespace {number} are not its records'" for number in wrong]
@@ -460,7 +438,7 @@ def lost(connection: Connection) -> list[tuple[Namespace, str]]:
     with lenient(connection):
         gone = connection.exec_driver_sql(_GONE).all()
         names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
-        known = {number: _labels(labels) for number, labels in names}
+        known = {number: labels_of(labels) for number, labels in names}
         there = "SELECT 1 FROM records NOT INDEXED WHERE namespace = ? AND id = ?"
         return [
             (namespace, id_)

@@ -24,11 +24,12 @@ SLICE = 1000  # rows read at once into a partition
 _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
 _NAMES = ", ".join(column.name for column in schema.RECORD_COLUMNS)
-# The two reads of every search are written out, for the driver: see `_rows`.
+# The reads that are made most are written out, for the driver: see `_rows`.
 _POSITION = "SELECT number, counter FROM namespaces WHERE labels = ?"
 _NUMBER_OF = "SELECT number FROM namespaces WHERE labels = ?"
 # The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
 _BY_KEY = f"SELECT {_NAMES} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
+_BY_ID = f"SELECT {_NAMES} FROM records WHERE namespace = ? AND id IN "  # noqa: S608
 SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
 )
@@ -85,10 +86,20 @@ class Reads(Connections):
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
-        with self._reading() as connection:
-            if (number := self._known(connection, namespace)) is None:
-                return []
-            found = self._by_id(connection, number, namespace, ids)
+        numbered = self._rows(_NUMBER_OF, (to_json(namespace),))
+        if not numbered:
+            return []
+        number = numbered[0][0]
+        found: dict[str, Record] = {}
+        for part in parts(ids):
+            marks = ", ".join("?" * len(part))
+            for row in self._rows(f"{_BY_ID}({marks})", (number, *part)):
+                record = schema.record(row, namespace, number)
+                if record is None:
+                    with self._reading() as connection:
+                        self._by_id(connection, number, namespace, part)  # raises, and says why
+                else:
+                    found[record.id] = record
         return [found[id_] for id_ in ids if id_ in found]
 
     def fetch(self, namespace: Namespace, keys: Sequence[int]) -> dict[int, Record]:

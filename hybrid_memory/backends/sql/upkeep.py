@@ -17,10 +17,17 @@ from hybrid_memory.backends.sql import backup, disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME, fault, wait_at_most
 from hybrid_memory.backends.sql.writes import Writes
 from hybrid_memory.errors import StoreBusyError, StoreCorruptError, StoreFullError
-from hybrid_memory.limits import microseconds
+from hybrid_memory.limits import microseconds, to_json
 from hybrid_memory.protocols import Depth, Draft, Stored
 from hybrid_memory.pruning import Size
 from hybrid_memory.types import Erased, Kind, Namespace
+
+_HOLDERS = (
+    "SELECT labels FROM namespaces n WHERE EXISTS (SELECT 1 FROM records r "
+    "WHERE r.namespace = n.number AND r.kind = ? AND r.source = ? "
+    "AND (? IS NULL OR r.expires_at IS NULL OR r.expires_at > ?))"
+)
+_WITHIN = "(labels = ? OR (labels >= ? AND labels < ?))"
 
 
 class Upkeep(Writes):
@@ -52,10 +59,13 @@ class Upkeep(Writes):
     ) -> list[Namespace]:
         """See `RecordStore.holders`."""
         moment = None if unexpired_at is None else microseconds(unexpired_at)
-        with self._reading() as connection:
-            return maintenance.holders(
-                connection, kind=kind, source=source, under=under, moment=moment
-            )
+        # All that begin with these labels lie between two texts, as commas follow all of them.
+        start = to_json(under)[:-1]
+        within = (f"{start}]", f"{start},", f"{start}-") if under else ()
+        statement = f"{_HOLDERS} AND {_WITHIN}" if under else _HOLDERS
+        rows = self._rows(f"{statement} ORDER BY number", (kind, source, moment, moment, *within))
+        found = [maintenance.labels_of(row[0]) for row in rows]
+        return [namespace for namespace in found if namespace is not None]
 
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:
         """See `RecordStore.stored`."""
