@@ -1,4 +1,4 @@
-"""LangGraph's own stores, as the adapters are compared with them."""
+"""LangGraph's own SqliteStore, for comparisons."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ class _Connection(sqlite3.Connection):
 def _connected(path: str) -> sqlite3.Connection:
     options: dict[str, Any] = {"check_same_thread": False, "isolation_level": None}
     if hasattr(sqlite3.Connection, "enable_load_extension"):
-        return sqlite3.connect(path, **options)
+        plain: sqlite3.Connection = sqlite3.connect(path, **options)
+        return plain
     # A Python that was built without extensions: SQLite itself has them, for this connection only.
     sqlite = ctypes.CDLL(_sqlite3.__file__)
     vectors = ctypes.CDLL(f"{sqlite_vec.loadable_path()}.so")
     sqlite.sqlite3_auto_extension(vectors.sqlite3_vec_init)
     try:
-        return sqlite3.connect(path, factory=_Connection, **options)
+        connection: sqlite3.Connection = sqlite3.connect(path, factory=_Connection, **options)
+        return connection
     finally:
         sqlite.sqlite3_cancel_auto_extension(vectors.sqlite3_vec_init)
 

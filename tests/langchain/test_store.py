@@ -34,11 +34,11 @@ from langgraph.store.base import (
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.sqlite import SqliteStore
 
+from benchmarks.langgraph_stores import sqlite_store
 from hybrid_memory import HybridMemory
 from hybrid_memory.backends import langgraph as importer
 from hybrid_memory.errors import EmbedderMismatchError, HybridMemoryError, InvalidInputError
 from hybrid_memory.testing import HashEmbedder, ManualClock, MemoryRecordStore
-from tests.langchain.stock import sqlite_store
 
 DIMS = 96
 NS = ("users", "ana")
