@@ -347,6 +347,23 @@ def test_shelves_that_are_not_used_leave_the_ram(
         assert sum(len(one.records) for one in shelves._held.values()) == shelves._size <= 25
 
 
+@pytest.mark.parametrize("how", ["erase", "purge", "delete_all"])
+def test_what_is_removed_for_good_leaves_the_ram_too(
+    items: Items, memory: HybridMemory, how: str
+) -> None:
+    put(items, "k", {"content": "tea"})
+    assert found(items, "tea") == ["k"]
+    if how == "erase":
+        memory.scope(namespace=ANA).erase()
+    elif how == "delete_all":
+        items.delete_all(ANA)
+    else:
+        put(items, "k", None)
+        memory.purge()
+
+    assert memory._shelves["item"]._held == {}
+
+
 def test_redaction_goes_over_values_and_texts(tmp_path: Path) -> None:
     with HybridMemory.open(
         tmp_path, embedder=HashEmbedder(), redact=lambda text: text.replace("4711", "[pin]")

@@ -21,6 +21,7 @@ from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, Store
 from hybrid_memory.memory import parts as parts_of
 from hybrid_memory.memory.items import Items
 from hybrid_memory.memory.scope import Scope
+from hybrid_memory.memory.shelf import Shelves
 from hybrid_memory.outside import Source, checked
 from hybrid_memory.partition import Partition, PartitionCache
 from hybrid_memory.protocols import (
@@ -156,6 +157,7 @@ class HybridMemory:
         self._retention = records.retention(retention or {})
         self._space_is_set = False
         self._beside: list[HybridMemory] = []
+        self._shelves: dict[str, Shelves] = {}  # of items, by their source
         index = index or _faiss_index
         self._cache = PartitionCache(
             lambda namespace: Partition(
@@ -422,6 +424,8 @@ class HybridMemory:
         from hybrid_memory import upkeep
 
         timeout_s = limits.seconds(timeout_s, "timeout_s")
+        for shelves in self._shelves.values():
+            shelves.clear()
         return upkeep.purge(
             self._store,
             cache=self._cache,
@@ -459,6 +463,8 @@ class HybridMemory:
         for beside in self._beside:
             beside.close()
         self._cache.clear()
+        for shelves in self._shelves.values():
+            shelves.clear()
         self._store.close()
         if self._documents is not None:
             self._documents.close()

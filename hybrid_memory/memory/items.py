@@ -50,7 +50,9 @@ class Items:
         self._memory = memory
         self._store = memory._store
         self._source = limits.label(source, "source")
-        self._shelves = Shelves(memory._store, self._source)
+        self._shelves = memory._shelves.setdefault(
+            self._source, Shelves(memory._store, self._source)
+        )
         self._writing = threading.Lock()
 
     # -- writing -----------------------------------------------------------------------------
@@ -187,6 +189,7 @@ class Items:
             return has_to_go
 
         self._store.forget(namespace, source=self._source, matches=matches)
+        self._shelves.drop(namespace)
         return count
 
     # -- reading -----------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class Scope(WritePath, ReadPath):
         from hybrid_memory import upkeep
 
         timeout_s = limits.seconds(timeout_s, "timeout_s")
-        return upkeep.erase(
+        erased = upkeep.erase(
             self._store,
             self.namespace,
             cache=self._memory._cache,
@@ -133,6 +133,9 @@ class Scope(WritePath, ReadPath):
             parts=(self._memory._embedder, self._memory._reranker),
             timeout_s=timeout_s,
         )
+        for shelves in self._memory._shelves.values():
+            shelves.drop(self.namespace)
+        return erased
 
     def prune(
         self, policy: PrunePolicy, *, dry_run: bool = True, now: datetime | None = None

@@ -98,6 +98,17 @@ class Shelves:
                 self._size -= len(oldest.records)
         return shelf
 
+    def drop(self, namespace: Namespace) -> None:
+        """Forget what is held of a namespace."""
+        with self._lock:
+            self._size -= len(self._held.pop(namespace, Shelf(namespace)).records)
+
+    def clear(self) -> None:
+        """Forget all that is held."""
+        with self._lock:
+            self._held.clear()
+            self._size = 0
+
     def _caught_up(self, shelf: Shelf) -> Shelf:
         namespace, position = shelf.namespace, self._store.position(shelf.namespace)
         if position == shelf.position:
