@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -85,21 +86,20 @@ def test_what_an_update_dropped_finds_nothing_any_more(items: Items, memory: Hyb
     assert memory.scope(namespace=ANA).stats().total == 0
 
 
-def test_texts_of_a_former_value_count_no_more_even_if_they_could_not_be_deleted(
-    clock: ManualClock,
+def test_an_item_and_its_texts_that_are_not_of_one_writing_do_not_belong_together(
+    items: Items, memory: HybridMemory
 ) -> None:
-    class Cut(MemoryRecordStore):
-        def delete(self, namespace: Any, ids: Any) -> int:
-            raise OSError("the process was killed here")
+    put(items, "k", {"n": 1}, texts=["cats purr", "dogs bark"])
+    put(items, "k", {"n": 2}, texts=["cows moo", "fish swim"])
+    now = memory._shelves["item"].get(ANA)
+    [key] = [key for key, one in now.records.items() if one.text == "fish swim"]
+    stale = replace(now.records[key], metadata={"item": {"part": 1, "revision": 7}})
+    torn = shelf.Shelf(ANA, now.position, {**now.records, key: stale})
 
-    with HybridMemory(Cut(), embedder=HashEmbedder(), clock=clock) as memory:
-        items = memory.items()
-        put(items, "k", {"n": 1}, texts=["cats purr", "dogs bark"])
-        with pytest.raises(OSError, match="killed"):
-            put(items, "k", {"n": 2}, texts=["fish swim"])
-
-        hit = best(items, "bark")
-        assert (hit.value, hit.score) == ({"n": 2}, 0)
+    item = now.item(key)
+    assert item is not None
+    assert item.id == "k"
+    assert torn.item(key) is None
 
 
 def test_an_item_without_a_text_comes_last_and_without_a_score(items: Items) -> None:

@@ -2,16 +2,14 @@
 
 An item is a record of the kind `fact`: its id the key, its data the value, its text the first of
 the texts that it is found by. Each further text is a record of its own, so that it has a vector
-of its own; it counts only as long as the item has the revision that it was written with. So an
-item changes as a whole, whatever is cut short: the new texts come in the transaction of the new
-value, and the old ones find nothing from then on, even before they are deleted.
+of its own. They change in one transaction, but are not read in one: so a text counts only with an
+item of the revision that it was written with.
 """
 
 from __future__ import annotations
 
 import copy
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -53,7 +51,6 @@ class Items:
         self._shelves = memory._shelves.setdefault(
             self._source, Shelves(memory._store, self._source)
         )
-        self._writing = threading.Lock()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -61,8 +58,7 @@ class Items:
         """Put, replace and delete items; all of it is on disk when this returns.
 
         What is refused is refused before anything is written. The changes of one namespace are
-        one transaction, but for what they delete. Of several for one key the last holds. Equal
-        texts are encoded once.
+        one transaction. Of several for one key the last holds. Equal texts are encoded once.
 
         Raises:
             MetadataError: a value that is no JSON object, or over 64 KiB.
@@ -85,7 +81,7 @@ class Items:
         if drafts:
             self._memory._claim_space()
         # Who reads what was there, and writes, must not be overtaken in between.
-        with self._writing:
+        with self._shelves.writing:
             for namespace, those in wanted.items():
                 mine = [draft for draft in drafts if draft.record.namespace == namespace]
                 self._write(namespace, list(those), mine)
@@ -158,12 +154,10 @@ class Items:
             raise ConflictError(f"id {min(taken)!r} is taken by a record that is no item here")
         there = {id: old for id, old in there.items() if id not in strange}
         kept = [_succeeding(draft, there.get(draft.record.id)) for draft in drafts]
-        if kept:
-            self._store.restore(namespace, kept, on_conflict="replace")
         ids = {id for old in there.values() for id in (old.id, *part_ids(old))}
-        gone = ids - {draft.record.id for draft in kept}
-        if gone:
-            self._store.delete(namespace, sorted(gone))
+        gone = sorted(ids - {draft.record.id for draft in kept})
+        if kept or gone:
+            self._store.restore(namespace, kept, on_conflict="replace", removed=gone)
 
     def delete_all(self, under: Sequence[str]) -> int:
         """Delete the items of a namespace and of all below it; return how many that was.

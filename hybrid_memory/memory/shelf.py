@@ -75,11 +75,15 @@ class Shelf:
 
 
 class Shelves:
-    """The namespaces in use, least recently used out first. Thread-safe."""
+    """The namespaces in use, least recently used out first. Thread-safe.
+
+    `writing` is held by whoever changes items by what is there.
+    """
 
     def __init__(self, store: RecordStore, source: str) -> None:
         self._store = store
         self._source = source
+        self.writing = threading.Lock()
         self._lock = threading.Lock()
         self._held: OrderedDict[Namespace, Shelf] = OrderedDict()
         self._size = 0

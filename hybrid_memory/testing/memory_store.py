@@ -145,6 +145,7 @@ class MemoryRecordStore:
         profile: Mapping[str, Any] = NOTHING,
         on_conflict: OnConflict = "error",
         bound: Bound | None = None,
+        removed: Sequence[str] = (),
     ) -> Imported:
         """See `RecordStore.restore`."""
         with self._lock:
@@ -158,6 +159,7 @@ class MemoryRecordStore:
                 key = shelf.number << 32 | shelf.counter if twin is None else twin.key
                 shelf.kept[draft.record.id] = _Kept(key, shelf.counter, draft)
             shelf.profile |= copy.deepcopy(plan.profile)
+            self.delete(namespace, removed)
             return plan.counts
 
     def prune(

@@ -136,6 +136,7 @@ class Writes(Reads):
         profile: Mapping[str, Any] = NOTHING,
         on_conflict: OnConflict = "error",
         bound: Bound | None = None,
+        removed: Sequence[str] = (),
     ) -> Imported:
         """See `RecordStore.restore`."""
         with self._writing() as connection:
@@ -145,6 +146,7 @@ class Writes(Reads):
             values = {row.key: schema.value(row) for row in rows}
             intact = {key: value for key, value in values.items() if value is not schema.DAMAGED}
             plan = restoring.plan(known, drafts, intact, profile, on_conflict)
+            self._delete_ids(connection, number, removed)
             replaced = self._replace(connection, number, plan.replaced)
             added = self._add(connection, number, plan.added)
             written = [one for one in (replaced, added) if one is not None]
@@ -233,17 +235,20 @@ class Writes(Reads):
         with self._writing() as connection:
             if (number := self._known(connection, namespace)) is None:
                 return 0
-            keys: list[int] = []
-            size = 0
-            for part in parts(list(dict.fromkeys(ids))):
-                of_ids = (_r.namespace == number, _r.id.in_(part))
-                found = connection.execute(select(_r.key, schema.size).where(*of_ids)).all()
-                keys += [row.key for row in found]
-                size += sum(row.bytes for row in found)
-                connection.execute(schema.records.delete().where(*of_ids))
-                maintenance.forget(connection, number, "records", part)
-            self._removed(connection, number, keys, size=size)
-            return len(keys)
+            return self._delete_ids(connection, number, ids)
+
+    def _delete_ids(self, connection: Connection, number: int, ids: Sequence[str]) -> int:
+        keys: list[int] = []
+        size = 0
+        for part in parts(list(dict.fromkeys(ids))):
+            of_ids = (_r.namespace == number, _r.id.in_(part))
+            found = connection.execute(select(_r.key, schema.size).where(*of_ids)).all()
+            keys += [row.key for row in found]
+            size += sum(row.bytes for row in found)
+            connection.execute(schema.records.delete().where(*of_ids))
+            maintenance.forget(connection, number, "records", part)
+        self._removed(connection, number, keys, size=size)
+        return len(keys)
 
     @also_when_full
     def forget(

@@ -368,3 +368,17 @@ class WritingSuite(RecordStoreFixtures):
         found = store.fetch(ANA, [keys[2], keys[0], max(keys) + 1, 0])
 
         assert {key: record.id for key, record in found.items()} == {keys[2]: "c", keys[0]: "a"}
+
+    def test_a_restore_deletes_what_has_to_go_with_it(self, store: RecordStore) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b")])
+        position, rows = read(store, ANA)
+        new = make_draft("a", "I drink cocoa.", version=2)
+
+        counts = store.restore(ANA, [new], on_conflict="replace", removed=["b", "nobody"])
+
+        assert counts == Imported(replaced=1)
+        assert texts(store.get(ANA, ["a", "b"])) == ["I drink cocoa."]
+        assert len(read(store, ANA, position, rows)[1]) == 1
+        with pytest.raises(ConflictError):
+            store.restore(ANA, [make_draft("a")], removed=["a"])
+        assert texts(store.get(ANA, ["a"])) == ["I drink cocoa."]
