@@ -74,6 +74,9 @@ class HybridStore(BaseStore):
     embedded; without them it is all of the value, in words. Each text has a vector, the best one
     counts, and what has none comes after what has.
 
+    A value is JSON of at most 64 KiB, a key or label up to 256 characters, kept in Unicode's NFC
+    form, and a namespace has at most 8 labels; `encode_label` makes one of any id.
+
     `ttl` is LangGraph's; call `start_ttl_sweeper`, or `sweep_ttl` now and then, to have what has
     expired deleted. Thread-safe; asynchronous calls run on a few threads of the store's own.
     """

@@ -681,6 +681,28 @@ async def test_an_asynchronous_embedding_runs_on_the_loop_of_its_caller(
     assert loops[2] is loops[3] is not loops[0]
 
 
+def test_a_loop_that_is_closed_meanwhile_leaves_no_thread_waiting(memory: HybridMemory) -> None:
+    began = threading.Event()
+
+    async def endless(texts: Sequence[str]) -> list[list[float]]:
+        began.set()
+        await asyncio.Event().wait()
+        return []
+
+    store = HybridStore(memory, index={"dims": DIMS, "embed": endless})
+
+    async def start() -> None:
+        task = asyncio.create_task(store.aput(NS, "a", {"text": "tea"}))
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(start())
+    store.close()  # waits for the thread
+
+    assert HybridStore(memory).search(()) == []
+
+
 async def test_many_calls_at_once_take_few_threads(memory: HybridMemory) -> None:
     threads: set[str] = set()
 
