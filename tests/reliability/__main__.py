@@ -6,15 +6,12 @@ Run: python -m tests.reliability [--nightly] [--scale FACTOR] [--only NAME] [--w
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import platform
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
@@ -22,40 +19,12 @@ from rich.table import Table
 
 from tests.reliability.comparison import Row, compare
 from tests.reliability.outcome import Outcome
+from tests.reliability.running import outcome_of, programs
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+ROOT = Path(__file__).parents[2]
 NIGHTLY = 10.0
-BROKEN = "did not run to its end"
 
 console = Console()
-
-
-def programs() -> list[str]:
-    """Return the names of the modules of this directory that have a `run`."""
-    # By the source: importing one that is of no use here may take seconds.
-    return [
-        path.stem
-        for path in sorted(HERE.glob("[!_]*.py"))
-        if not path.name.startswith("test_") and "\ndef run(" in path.read_text(encoding="utf-8")
-    ]
-
-
-def outcome_of(name: str, scale: float) -> Outcome:
-    """Return the outcome of a program, run in a process of its own: it may fork, or crash."""
-    started = time.perf_counter()
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            return pool.submit(_run, name, scale).result()
-    except Exception as error:
-        seconds = time.perf_counter() - started
-        return Outcome(f"{name} {BROKEN}", 1, 1, seconds, {"error": repr(error)[:500]})
-
-
-def _run(name: str, scale: float) -> Outcome:
-    found: Outcome = import_module(f"tests.reliability.{name}").run(scale)
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -96,6 +96,7 @@ def _life(home: Path, texts: list[str]) -> tuple[int, int]:
         memory.scope(user_id="bob").add("The canteen serves lentils.", kind="document")
         deleted = _written(memory, texts)
         needles = [byte_scan.of_text(text) for text in texts]
+        derived = [byte_scan.of_text(word) for word in DERIVED]
         needles += [_vectors_made_of(text, embedder) for text in texts]
         kept = memory.scope(user_id="ana-canary-6151")
         with _reader(store):
@@ -103,6 +104,7 @@ def _life(home: Path, texts: list[str]) -> tuple[int, int]:
             # A scanner that sees nothing proves nothing: what is stored now has to be found.
             held = {number for number in range(count) if number not in deleted}
             broken += len(held - before) + len({number + count for number in held} - before)
+            broken += len(derived) - len(byte_scan.found(derived, store))
             memory.backup(home / "backup of then")
 
             purged = memory.purge()
@@ -119,7 +121,6 @@ def _life(home: Path, texts: list[str]) -> tuple[int, int]:
             broken += not byte_scan.found(needles, home / "backup of then")
         broken += memory.scope(user_id="bob").stats().total != 1
     looks.append(byte_scan.found(needles, store))
-    derived = [byte_scan.of_text(word) for word in DERIVED]
     looks.append(byte_scan.found(derived, store))
     trials = 2 * len(deleted) + 3 * len(needles) + len(derived)
     return trials, broken + sum(map(len, looks))

@@ -11,6 +11,7 @@ import pytest
 from tests.reliability import breakouts, byte_scan, erasure, hostile
 from tests.reliability.hostile_values import corpus
 from tests.reliability.outcome import Outcome
+from tests.reliability.surface import surface
 
 pytestmark = pytest.mark.reliability
 
@@ -36,12 +37,12 @@ def test_the_corpus_of_bad_inputs_is_not_small() -> None:
 
 
 def test_every_public_method_is_attacked_in_every_parameter() -> None:
-    calls = {call.name: call for call in hostile.surface()}
+    calls = {call.name: call for call in surface()}
 
     assert len(calls) >= 30
     assert calls["Scope.add"].parameters >= ("text", "kind", "role")
     assert "max_cache_bytes" in calls["HybridMemory.open"].parameters
-    # A new parameter that must be given needs a good value in `hostile.GOOD`.
+    # A new parameter that must be given needs a good value in `surface.GOOD`.
     assert all(call.arguments().keys() >= set(call.required) for call in calls.values())
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.reliability import comparison
-from tests.reliability.__main__ import markdown, outcome_of, programs, replaced
+from tests.reliability.__main__ import markdown, replaced
 from tests.reliability.rivals import stacks
+from tests.reliability.running import outcome_of, programs
 
 pytestmark = pytest.mark.reliability
 
