@@ -41,7 +41,7 @@ def compile_where(
 
     Raises:
         FilterError: an unknown operator, a malformed key, a value that does not fit its
-            operator, more than 100 conditions or nesting deeper than 8.
+            operator, more than 100 conditions, nesting deeper than 8, or lists of over 10,000.
     """
     if where is None:
         return None

@@ -195,6 +195,7 @@ class HybridMemory:
         written, is explained at `SQLRecordStore.open`, the other parts at `Parts`.
 
         Raises:
+            InvalidInputError: no path, or a part that lacks what it is used for.
             StorePathError: the path is a file, or cannot be made.
             SchemaVersionError: the store is of a newer version of this library.
             EmbedderMismatchError: the store was written with another embedder.
