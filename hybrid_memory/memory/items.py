@@ -63,6 +63,7 @@ class Items:
         Raises:
             MetadataError: a value that is no JSON object, or over 64 KiB.
             ConflictError: a record that is no item of this source has the id.
+            QuotaExceededError: a namespace is full; of that one nothing is stored.
         """
         wanted: dict[Namespace, dict[str, ItemChange]] = {}
         for change in changes:
@@ -157,7 +158,13 @@ class Items:
         ids = {id for old in there.values() for id in (old.id, *part_ids(old))}
         gone = sorted(ids - {draft.record.id for draft in kept})
         if kept or gone:
-            self._store.restore(namespace, kept, on_conflict="replace", removed=gone)
+            self._store.restore(
+                namespace,
+                kept,
+                on_conflict="replace",
+                removed=gone,
+                bound=self._memory._bound(),
+            )
 
     def delete_all(self, under: Sequence[str]) -> int:
         """Delete the items of a namespace and of all below it; return how many that was.
