@@ -19,7 +19,7 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-_OURS = frozenset({"role", "content", "at", "id", "speaker", "metadata", "session_id"})
+_OURS = frozenset({"role", "content", "at", "id", "speaker", "metadata", "session_id", "data"})
 
 
 def from_message(message: Message) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def from_message(message: Message) -> dict[str, Any]:
 
     `content` is a text, a list of parts (their texts are joined), or None beside tool calls.
     What else the message holds (tool calls, a tool call's id, parts that are no text) is kept as
-    it is and comes back from `Record.as_message`. `at`, `id`, `speaker`, `metadata` and
-    `session_id` are those of `add`.
+    it is and comes back from `Record.as_message`. `at`, `id`, `speaker`, `metadata`,
+    `session_id` and `data` are those of `add`.
 
     Raises:
         InvalidInputError: not a mapping, an unknown role, or neither a text nor tool calls.
@@ -52,12 +52,15 @@ def from_message(message: Message) -> dict[str, Any]:
     if content != text:
         kept["content"] = content
     turn = {key: message[key] for key in _OURS - {"role", "content"} if key in message}
+    data = turn.pop("data", None)
+    if data is not None and not isinstance(data, Mapping):
+        raise InvalidInputError(f"data must be a mapping, not {type(data).__name__}")
     if role == "user" and "speaker" not in turn and isinstance(message.get("name"), str):
         turn["speaker"] = message["name"]
     turn |= {"text": text, "role": role, "kind": "message"}
     turn["source"] = "developer" if role == "system" else role
-    if kept:
-        turn["data"] = {"message": kept}
+    if kept or data:
+        turn["data"] = {**(data or {}), **({"message": kept} if kept else {})}
     return turn
 
 

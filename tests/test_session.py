@@ -146,3 +146,17 @@ def test_the_window_is_one_search_in_an_index_however_long_the_history(
         "SEARCH records USING COVERING INDEX records_session "
         "(namespace=? AND session_id=? AND kind=?)"
     ]
+
+
+def test_a_message_keeps_data_beside_what_it_says(ana: Scope) -> None:
+    ana.add_messages([{**CALL, "data": {"trace": "t-1"}}, {"role": "user", "content": "So?"}])
+
+    call, question = ana.messages()
+    assert (call.data or {})["trace"] == "t-1"
+    assert call.as_message() == CALL
+    assert question.data is None
+
+
+def test_data_of_a_message_must_be_a_mapping(ana: Scope) -> None:
+    with pytest.raises(InvalidInputError):
+        ana.add_messages([{"role": "user", "content": "hello", "data": ["trace"]}])

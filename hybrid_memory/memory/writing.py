@@ -107,8 +107,8 @@ class WritePath(Handle):
         """Remember chat messages in the form of the OpenAI API, in one commit.
 
         Tool calls and their results are kept as they are and come back from `messages()` as
-        `Record.as_message()`. A message may also have an `at`, an `id`, a `speaker` and
-        `metadata`.
+        `Record.as_message()`. A message may also have an `at`, an `id`, a `speaker`, `metadata`
+        and `data`, which is kept beside what `as_message` returns.
 
         What a context put into a prompt is taken out before; a message that holds nothing else,
         such as the system message of `Context.as_messages`, is passed over.
