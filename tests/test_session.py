@@ -160,3 +160,74 @@ def test_a_message_keeps_data_beside_what_it_says(ana: Scope) -> None:
 def test_data_of_a_message_must_be_a_mapping(ana: Scope) -> None:
     with pytest.raises(InvalidInputError):
         ana.add_messages([{"role": "user", "content": "hello", "data": ["trace"]}])
+
+
+LONG = "ä" * 100_000
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 200_000}}
+DEEP: dict[str, Any] = {}
+for _ in range(40):
+    DEEP = {"in": DEEP}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "assistant", "content": "nul \0 and \ud800"},
+        {"role": "tool", "tool_call_id": "c", "content": LONG},
+        {"role": "user", "content": [PICTURE]},
+        {"role": "user", "content": [{"type": "text", "text": LONG}, PICTURE]},
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "x"}] * 5000},
+        {"role": "assistant", "content": "well", "extra": DEEP},
+        {"role": "assistant", "content": "well", "extra": [float("nan"), 2**70, object(), {1: 2}]},
+        {**CALL, "tool_calls": [{"function": {"name": "write", "arguments": LONG}}]},
+        {"role": "user", "content": "see", "data": {"raw": LONG}},
+    ],
+)
+def test_what_was_said_is_stored_whatever_it_is_unless_strict(
+    ana: Scope, message: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInputError):
+        ana.add_messages([message])
+
+    [turn] = ana.add_messages([message], strict=False)
+
+    assert turn.role == message["role"]
+    assert turn.as_message().get("tool_call_id") == message.get("tool_call_id")
+    assert ana.get(turn.id) == turn
+
+
+def test_a_long_text_is_cut_and_says_by_how_much(ana: Scope) -> None:
+    text = "The report. " + LONG
+
+    [turn] = ana.add_messages([{"role": "assistant", "content": text}], strict=False)
+
+    kept, note = turn.text.rsplit(" ... ", 1)
+    left_out = len(text.encode()) - len(kept.encode())
+    assert text.startswith(kept)
+    assert len(kept) > 30_000
+    assert note == f"({left_out} bytes more, not kept)"
+
+
+def test_a_picture_that_is_too_large_is_named_and_the_text_beside_it_kept(ana: Scope) -> None:
+    content = [{"type": "text", "text": "What is this?"}, PICTURE]
+
+    [turn] = ana.add_messages([{"role": "user", "content": content}], strict=False)
+
+    assert turn.as_message()["content"][0] == content[0]
+    assert "'image_url' of 2000" in turn.text
+
+
+def test_what_can_be_stored_is_the_same_strict_or_not(ana: Scope) -> None:
+    ana.add_messages(CHAT, strict=False)
+
+    assert [turn.as_message() for turn in ana.messages()] == CHAT
+
+
+@pytest.mark.parametrize("message", [{"role": "king", "content": "x"}, {"content": "x"}, "x"])
+def test_the_form_of_a_message_is_checked_also_where_its_content_is_not(
+    ana: Scope, message: Any
+) -> None:
+    with pytest.raises(InvalidInputError):
+        ana.add_messages([message], strict=False)

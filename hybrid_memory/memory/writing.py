@@ -103,7 +103,7 @@ class WritePath(Handle):
         timed = [isinstance(item, Mapping) and item.get("at") is not None for item in given]
         return self._memory._insert(self.namespace, made, timed)
 
-    def add_messages(self, messages: Iterable[Message]) -> list[Record]:
+    def add_messages(self, messages: Iterable[Message], *, strict: bool = True) -> list[Record]:
         """Remember chat messages in the form of the OpenAI API, in one commit.
 
         Tool calls and their results are kept as they are and come back from `messages()` as
@@ -112,13 +112,17 @@ class WritePath(Handle):
 
         What a context put into a prompt is taken out before; a message that holds nothing else,
         such as the system message of `Context.as_messages`, is passed over.
+
+        Without `strict` no message is refused for what a model or a tool said: what cannot be
+        stored is taken out, what is too long is cut and says so, and an empty text is "(no text)".
         """
         messages = limits.several(messages, "add_messages takes a list of messages")
         heard = [
             without_memory_message(message) if isinstance(message, Mapping) else message
             for message in messages
         ]
-        return self.add_many([turns.from_message(one) for one in heard if one is not None])
+        turn = turns.from_message if strict else turns.fitted
+        return self.add_many([turn(one) for one in heard if one is not None])
 
     def add_fact(
         self,
