@@ -88,3 +88,54 @@ def test_a_budget_bounds_the_blocks_of_a_context_and_of_an_answer(
         "session",
         "documents",
     ]
+
+
+# -- what the prompt holds already -------------------------------------------------------------
+
+
+def test_what_the_prompt_holds_already_is_not_told_again(friends: Scope) -> None:
+    said, other = friends.add_many(["The violin is in the attic.", "The violin is a Guarneri."])
+
+    context = friends.context("Where is the violin?", shown=[said.id])
+
+    block = context.block("memories")
+    assert block is not None
+    assert [record.id for record in block.records] == [other.id]
+    assert context.without(said) == "already in the prompt"
+
+
+def test_a_prompt_that_holds_more_than_would_fit_leaves_room_for_the_rest(
+    memory: HybridMemory,
+) -> None:
+    ana = memory.scope(user_id="ana")
+    said = ana.add_many([f"The violin of player {i} is here." for i in range(40)])
+    ana.add("Is here a violin in the attic of ours?")
+
+    context = ana.context(
+        "Is the violin here?", max_tokens=200, shown=[record.id for record in said]
+    )
+
+    block = context.block("memories")
+    assert block is not None
+    assert [record.text for record in block.records] == ["Is here a violin in the attic of ours?"]
+
+
+def test_turns_of_the_session_that_the_prompt_holds_are_not_told_again(
+    memory: HybridMemory,
+) -> None:
+    ana = memory.scope(user_id="ana", session_id="s1")
+    call = {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "c", "function": {}}]}
+    told = ana.add_messages(
+        [
+            {"role": "user", "content": "Where is the violin?"},
+            call,
+            {"role": "tool", "tool_call_id": "c", "content": "attic"},
+            {"role": "assistant", "content": "In the attic."},
+        ]
+    )
+
+    context = ana.context("Thanks", shown=[told[1].id])
+
+    block = context.block("session")
+    assert block is not None
+    assert [turn.text for turn in block.records] == ["Where is the violin?", "In the attic."]

@@ -101,13 +101,15 @@ class ReadPath(Handle):
         kinds: Iterable[Kind] | Kind | None = None,
         where: Where | None = None,
         budget: Budget | None = None,
+        shown: Collection[str] = (),
     ) -> Context:
         """Return what to put into the prompt for a question, within a budget of tokens.
 
         Instructions in force, the profile, the newest turns of the session, and the best hits,
         questions among them with what a person said next. `budget` bounds the share of each;
-        `Context.dropped` and `left_out` tell what had to go. With a gate that does not allow
-        memory nothing is read and the context is empty.
+        `Context.dropped` and `left_out` tell what had to go. `shown` are the ids of records of the
+        scope's own namespace that the prompt holds already: they are not told again. With a gate
+        that does not allow memory nothing is read and the context is empty.
         """
         limits.whole(max_tokens, "max_tokens", low=1, high=limits.MAX_TOKENS)
         limits.instance(gate, Gate, "gate")
@@ -118,7 +120,7 @@ class ReadPath(Handle):
             return closed(query, gate)
         weights = self._memory._weights
         # A line is at least ten tokens, so no more hits than this can fit.
-        k = min(limits.MAX_K, max(10, max_tokens // 10))
+        k = min(limits.MAX_K, max(10, max_tokens // 10) + len(shown))
         recalled = self._recall.ask(asked, Cut(k, min_share=weights.min_share))
         return pack(
             query,
@@ -126,6 +128,7 @@ class ReadPath(Handle):
             instructions=self.instructions(now=now),
             profile=dict(self.profile),
             session=self.messages(last=SESSION_TURNS, now=now) if self.session_id else (),
+            shown=frozenset((self.namespace, id) for id in shown),
             gate=gate,
             max_tokens=max_tokens,
             threshold=weights.threshold,

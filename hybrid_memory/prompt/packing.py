@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -25,9 +25,10 @@ from hybrid_memory.prompt.rendering import (
 )
 from hybrid_memory.protocols import TokenCounter
 from hybrid_memory.turns import exchanges
-from hybrid_memory.types import NOTHING, Budget, Gate, Hit, Record
+from hybrid_memory.types import NOTHING, Budget, Gate, Hit, Namespace, Record
 
 _IN_SESSION = "already in the session block"
+_SHOWN = "already in the prompt"
 _OVER_BUDGET = "over the token budget"
 _OLDER = "older than a turn without room"
 
@@ -48,6 +49,7 @@ def pack(
     abstain: float = 0.0,
     confidence: float = 0.0,
     problems: Sequence[str] = (),
+    shown: Collection[tuple[Namespace, str]] = (),
 ) -> Context:
     """Return a context of at most `max_tokens`, of which each block has at most its share.
 
@@ -57,8 +59,14 @@ def pack(
     is below `abstain`. Kept lines are shown in the order of time, chunks in the order of their
     documents and as one line where they adjoin, so that the same memories give the same prompt.
     The `key`, at most 64 bytes and unknown to those who write, gives the block of the memory its
-    name. `problems` are sentences for the note.
+    name. `problems` are sentences for the note. Hits and turns that are `shown` stay out.
     """
+    session = [
+        turn
+        for turns in exchanges(session)
+        if not any(identity(one) in shown for one in turns)
+        for turn in turns
+    ]
     room, attempt = max_tokens, 0
     while True:
         tag = fence(key, attempt)
@@ -73,7 +81,7 @@ def pack(
         left_out, shown_profile = _add_what_is_told_always(
             packer, instructions=instructions, profile=profile, session=session
         )
-        kept, dropped = _add_hits(packer, hits, threshold=threshold, abstain=abstain)
+        kept, dropped = _add_hits(packer, hits, threshold=threshold, abstain=abstain, shown=shown)
         context = Context(
             query=query,
             blocks=packer.blocks(),
@@ -134,6 +142,7 @@ def _add_hits(
     *,
     threshold: float,
     abstain: float,
+    shown: Collection[tuple[Namespace, str]],
 ) -> tuple[list[Hit], list[Dropped]]:
     in_session = {identity(record) for record in packer.records("session")}
     best = max((hit.relevance for hit in hits), default=0.0)
@@ -142,6 +151,8 @@ def _add_hits(
         reason: str | None
         if identity(hit.record) in in_session:
             reason = _IN_SESSION
+        elif identity(hit.record) in shown:
+            reason = _SHOWN
         elif best < abstain:
             reason = f"no hit reaches the relevance of {abstain:.2f} that the best must have"
         elif hit.relevance < threshold:
