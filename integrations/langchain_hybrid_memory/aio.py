@@ -1,0 +1,27 @@
+"""Async over the synchronous core: one bounded pool of threads, so that no event loop waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import ParamSpec, TypeVar
+
+from langchain_core.runnables import run_in_executor
+
+THREADS = 4  # an embedder uses the cores by itself; more would only wait for one another
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a call returns that would block: it runs in a thread, or waits for one.
+
+    Context variables do not follow it there: read them before.
+    """
+    return await run_in_executor(_pool(), call, *args, **kwargs)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="hybrid-memory")
