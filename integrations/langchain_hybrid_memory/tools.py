@@ -21,8 +21,10 @@ GateRule: TypeAlias = Gate | Callable[[Mapping[str, Any], Any], Gate]
 
 NAMES = ("save_memory", "search_memory", "forget_memory")
 MAX_K = 20
-# A tool may be called outside of an agent, where nobody gives it a runtime.
+# Outside of an agent nobody gives a tool a runtime: it is None then. As an optional type it would
+# not be known as one that is injected, and be shown to the model.
 _Runtime: TypeAlias = ToolRuntime[Any, Any]
+_NONE: Any = None
 _Text = Annotated[str, Field(description="What to remember: one self-contained sentence.")]
 _SavedKind = Annotated[
     Literal["fact", "event", "instruction"],
@@ -66,24 +68,24 @@ def memory_tools(
             runtime=runtime,
         )
 
-    def save_memory(text: _Text, kind: _SavedKind = "fact", runtime: _Runtime | None = None) -> str:
+    def save_memory(text: _Text, kind: _SavedKind = "fact", runtime: _Runtime = _NONE) -> str:
         return _save(scope(runtime), text, kind, _call_id(runtime))
 
     async def asave_memory(
-        text: _Text, kind: _SavedKind = "fact", runtime: _Runtime | None = None
+        text: _Text, kind: _SavedKind = "fact", runtime: _Runtime = _NONE
     ) -> str:
         return await in_thread(_save, scope(runtime), text, kind, _call_id(runtime))
 
-    def search_memory(query: _Query, k: _K = 5, runtime: _Runtime | None = None) -> str:
+    def search_memory(query: _Query, k: _K = 5, runtime: _Runtime = _NONE) -> str:
         return _search(scope(runtime), query, k, gate_of(gate, runtime))
 
-    async def asearch_memory(query: _Query, k: _K = 5, runtime: _Runtime | None = None) -> str:
+    async def asearch_memory(query: _Query, k: _K = 5, runtime: _Runtime = _NONE) -> str:
         return await in_thread(_search, scope(runtime), query, k, gate_of(gate, runtime))
 
-    def forget_memory(id: _Id, runtime: _Runtime | None = None) -> str:
+    def forget_memory(id: _Id, runtime: _Runtime = _NONE) -> str:
         return _forget(scope(runtime), id)
 
-    async def aforget_memory(id: _Id, runtime: _Runtime | None = None) -> str:
+    async def aforget_memory(id: _Id, runtime: _Runtime = _NONE) -> str:
         return await in_thread(_forget, scope(runtime), id)
 
     return [
