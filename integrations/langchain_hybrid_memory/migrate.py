@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from langchain_core.documents import Document
@@ -59,8 +60,8 @@ def sql_history(url: str, scope_of: Callable[[str], Scope], *, table: str = "mes
 def retriever_memory(old: Any, scope: Scope) -> int:
     """Store what a `VectorStoreRetrieverMemory` holds as events; return how many.
 
-    `old` is such a memory, its retriever or vector store (in memory, Chroma, or FAISS of
-    langchain_community), or its documents. An exchange stays one text, as it was stored.
+    `old` is such a memory, its retriever or vector store (in memory, or Chroma), or its documents.
+    An exchange stays one text, as it was stored.
 
     Raises:
         InvalidInputError: a vector store that cannot be listed.
@@ -99,24 +100,23 @@ def _sessions(url: str, table: str) -> Iterator[tuple[str, list[BaseMessage]]]:
     from sqlalchemy import MetaData, Table, create_engine, select
     from sqlalchemy.exc import SQLAlchemyError
 
-    engine = create_engine(url)
     try:
+        engine = create_engine(url)
         stored = Table(table, MetaData(), autoload_with=engine)
-        with engine.connect() as connection:
-            columns = stored.c.id, stored.c.session_id, stored.c.message
-            rows = connection.execute(select(*columns).order_by(stored.c.session_id, stored.c.id))
-            sessions: dict[str, list[BaseMessage]] = {}
-            for number, session, message in rows:
-                sessions.setdefault(str(session), []).append(_message(message, f"row {number}"))
+        columns = stored.c.id, stored.c.session_id, stored.c.message
     except (SQLAlchemyError, AttributeError) as error:
         # Not chained: it may hold the address of the database, with its password.
         raise TransferError(
-            f"cannot read the table {table!r} with id, session_id and message "
+            f"cannot read a table {table!r} with id, session_id and message "
             f"({type(error).__name__})"
         ) from None
+    in_order = select(*columns).order_by(stored.c.session_id, stored.c.id)
+    try:
+        with engine.connect().execution_options(yield_per=_BATCH) as connection:
+            for session, rows in groupby(connection.execute(in_order), key=lambda row: row[1]):
+                yield str(session), [_message(row[2], f"row {row[0]}") for row in rows]
     finally:
         engine.dispose()
-    yield from sessions.items()
 
 
 def _message(stored: Any, place: str) -> BaseMessage:
@@ -134,9 +134,6 @@ def _documents(store: Any) -> Iterator[Document]:
     elif isinstance(held := getattr(store, "store", None), Mapping):  # InMemoryVectorStore
         for one in held.values():
             yield Document(one["text"], id=one["id"], metadata=one["metadata"])
-    elif hasattr(store, "docstore"):  # FAISS of langchain_community
-        for id_ in store.index_to_docstore_id.values():
-            yield store.docstore.search(id_)
     elif hasattr(store, "_collection") and hasattr(store, "get"):  # Chroma
         got = store.get()
         for id_, text, metadata in zip(got["ids"], got["documents"], got["metadatas"], strict=True):
