@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import warnings
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,6 @@ from langchain_classic.base_memory import BaseMemory
 from langchain_classic.chains import ConversationalRetrievalChain, ConversationChain, LLMChain
 from langchain_classic.memory import (
     ConversationBufferMemory,
-    ConversationSummaryMemory,
     VectorStoreRetrieverMemory,
 )
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -380,14 +380,40 @@ def test_the_stock_memory_still_recalls_what_was_cleared() -> None:
 # -- what it is --------------------------------------------------------------------------------
 
 
-def test_it_warns_of_nothing_where_the_stock_memory_does(session: Scope) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        memory = HybridConversationMemory(scope=session)
-        memory.save_context({"input": "Why?"}, {"output": "So."})
-        memory.load_memory_variables({"input": "x"})
-    with pytest.warns(match="deprecated"):
-        ConversationSummaryMemory(llm=ScriptedModel())
+PROGRAM = """
+import tempfile, warnings
+from hybrid_memory import HybridMemory
+from hybrid_memory.testing import HashEmbedder
+from langchain_classic.memory import ConversationBufferMemory
+from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_hybrid_memory import HybridChatMessageHistory, HybridConversationMemory
+
+with tempfile.TemporaryDirectory() as path, HybridMemory.open(
+    path, embedder=HashEmbedder()
+) as memory, warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    scope = memory.scope(user_id="ana", session_id="s1")
+    HybridConversationMemory(scope=scope).save_context({"input": "Why?"}, {"output": "So."})
+    HybridConversationMemory(scope=scope).load_memory_variables({"input": "x"})
+    assert len(HybridChatMessageHistory(scope).messages) == 2
+    ours = len(caught)
+    InMemoryChatMessageHistory()
+    ConversationBufferMemory()
+    print(ours, len(caught) > ours)
+"""
+
+
+def test_ours_warns_of_nothing_and_the_stock_memories_do() -> None:
+    # In a process of its own: a class warns once.
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+
+    assert done.stdout.split() == ["0", "True"], done.stderr
 
 
 def test_it_is_not_serialized_with_its_chain(session: Scope) -> None:

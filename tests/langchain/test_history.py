@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from langchain_classic.memory import ConversationTokenBufferMemory
-from langchain_core.chat_history import BaseChatMessageHistory, InMemoryChatMessageHistory
+from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -387,11 +387,3 @@ def test_a_chain_that_streams_is_remembered(
     assert len(pieces) >= 1
     stored = memory.scope(user_id="ana", session_id="s1").messages()
     assert [turn.text.strip() for turn in stored] == ["first", "One."]
-
-
-def test_ours_warns_of_nothing_and_the_stock_history_does(session: Scope) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        HybridChatMessageHistory(session).add_user_message("Hello")
-    with pytest.warns(match="deprecated"):
-        InMemoryChatMessageHistory()
