@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from langchain_core.runnables import run_in_executor
 
 # Each may hold the interpreter for 5 ms before an event loop has its turn: with 4, at 20 recalls at
-# once, a loop was late by 19 ms at the median, with 2 by 3 ms, and no recall took longer. Set it
+# once, a loop was late by 10 to 19 ms at the median, with 2 by 3 ms, and they took as long. Set it
 # higher, before the first use, where an embedder or a source waits for a network.
 THREADS = 2
 P = ParamSpec("P")

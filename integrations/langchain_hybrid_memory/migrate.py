@@ -21,7 +21,7 @@ from langchain_hybrid_memory import messages
 _BATCH = 256  # messages that are encoded and committed together
 
 
-def conversation(old: Any, scope: Scope) -> int:
+def from_conversation(old: Any, scope: Scope) -> int:
     """Store the messages of a conversation memory or chat history in the scope's session.
 
     `old` is a `ConversationBufferMemory` or another of the kind (window, token buffer, summary),
@@ -39,7 +39,9 @@ def conversation(old: Any, scope: Scope) -> int:
     return told
 
 
-def sql_history(url: str, scope_of: Callable[[str], Scope], *, table: str = "message_store") -> int:
+def from_sql_history(
+    url: str, scope_of: Callable[[str], Scope], *, table: str = "message_store"
+) -> int:
     """Store all sessions of a table of `SQLChatMessageHistory`; return how many messages.
 
     `url` is that of SQLAlchemy, `scope_of` gives the scope of a session:
@@ -57,7 +59,7 @@ def sql_history(url: str, scope_of: Callable[[str], Scope], *, table: str = "mes
     return told
 
 
-def retriever_memory(old: Any, scope: Scope) -> int:
+def from_retriever_memory(old: Any, scope: Scope) -> int:
     """Store what a `VectorStoreRetrieverMemory` holds as events; return how many.
 
     `old` is such a memory, its retriever or vector store (in memory, or Chroma), or its documents.

@@ -62,7 +62,7 @@ def test_a_chain_goes_on_with_the_messages_of_its_old_memory(session: Scope) -> 
     chain = ConversationChain(llm=model, memory=old)
     chain.invoke({"input": "I am Ana."})
 
-    migrate.conversation(old, session)
+    migrate.from_conversation(old, session)
     chain.memory = HybridConversationMemory(scope=session)
     chain.invoke({"input": "Who am I?"})
 
@@ -74,15 +74,15 @@ def test_messages_are_whole_and_a_second_call_changes_nothing(session: Scope) ->
     old = ConversationBufferMemory(return_messages=True)
     old.chat_memory.add_messages(CHAT)
 
-    assert [migrate.conversation(old, session) for _ in range(2)] == [len(CHAT)] * 2
+    assert [migrate.from_conversation(old, session) for _ in range(2)] == [len(CHAT)] * 2
 
     assert said(session) == CHAT
     assert old.chat_memory.messages == CHAT
 
 
 def test_what_came_after_a_first_call_is_added_by_the_second(session: Scope) -> None:
-    migrate.conversation(CHAT[:4], session)
-    migrate.conversation(CHAT, session)
+    migrate.from_conversation(CHAT[:4], session)
+    migrate.from_conversation(CHAT, session)
 
     assert said(session) == CHAT
 
@@ -101,7 +101,7 @@ def test_a_summary_becomes_a_fact_beside_the_messages(
     old.chat_memory.add_messages(CHAT)
 
     for _ in range(2):
-        migrate.conversation(old, session)
+        migrate.from_conversation(old, session)
 
     assert [(fact.text, fact.source) for fact in session.facts()] == [
         ("Ana plays the violin.", "import")
@@ -112,7 +112,7 @@ def test_a_summary_becomes_a_fact_beside_the_messages(
 @pytest.mark.parametrize("old", [None, "text", {"messages": []}, 7])
 def test_what_is_no_memory_is_refused(session: Scope, old: Any) -> None:
     with pytest.raises(InvalidInputError):
-        migrate.conversation(old, session)
+        migrate.from_conversation(old, session)
 
 
 # -- SQLChatMessageHistory ---------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_all_sessions_of_a_database_come_along(
         return memory.scope(user_id="ana", session_id=session)
 
     for _ in range(2):
-        assert migrate.sql_history(url, scope_of, table=table) == 8
+        assert migrate.from_sql_history(url, scope_of, table=table) == 8
 
     assert said(scope_of("one")) == CHAT
     assert said(scope_of("two")) == CHAT[:2]
@@ -155,7 +155,7 @@ def test_a_database_without_the_table_is_an_error_without_its_password(
 
     for wrong in (url, "sqlite:////no/such/folder/s3cret.db", "nothing://ana:s3cret@host/db"):
         with pytest.raises(TransferError, match="message_store") as error:
-            migrate.sql_history(wrong, lambda session: memory.scope(user_id="ana"))
+            migrate.from_sql_history(wrong, lambda session: memory.scope(user_id="ana"))
         assert "s3cret" not in str(error.value)
 
 
@@ -169,7 +169,7 @@ def test_a_row_that_is_no_message_is_named_and_nothing_of_it_told(
     scope = memory.scope(user_id="ana", session_id="one")
 
     with pytest.raises(TransferError, match="row 2: message"):
-        migrate.sql_history(url, lambda session: scope)
+        migrate.from_sql_history(url, lambda session: scope)
 
     assert said(scope) == []
 
@@ -189,7 +189,7 @@ def test_nothing_is_unpickled(memory: HybridMemory, tmp_path: Path) -> None:
     url = _table(tmp_path / "old.db", [("one", pickle.dumps(Trap(trap)))])
 
     with pytest.raises(TransferError):
-        migrate.sql_history(url, lambda session: memory.scope(user_id="ana", session_id="one"))
+        migrate.from_sql_history(url, lambda session: memory.scope(user_id="ana", session_id="one"))
 
     assert not trap.exists()
 
@@ -198,7 +198,7 @@ def test_a_scope_without_a_session_is_refused(memory: HybridMemory, tmp_path: Pa
     url = _table(tmp_path / "old.db", _rows("one", CHAT))
 
     with pytest.raises(InvalidInputError, match="session_id"):
-        migrate.sql_history(url, lambda session: memory.scope(user_id="ana"))
+        migrate.from_sql_history(url, lambda session: memory.scope(user_id="ana"))
 
 
 # -- VectorStoreRetrieverMemory ----------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_what_a_retriever_memory_recalled_is_recalled(
     old.save_context({"input": "I live in Turin."}, {"output": "Lovely."})
 
     for _ in range(2):
-        assert migrate.retriever_memory(old, session) == 2
+        assert migrate.from_retriever_memory(old, session) == 2
 
     assert session.stats().total == session.stats().records["event"] == 2
     hit = session.search("What is my violin?")[0]
@@ -229,7 +229,10 @@ def test_what_a_retriever_memory_recalled_is_recalled(
 
 def test_documents_may_be_given_where_a_store_cannot_list_them(session: Scope) -> None:
     with pytest.raises(InvalidInputError, match="pass its documents"):
-        migrate.retriever_memory(object(), session)
+        migrate.from_retriever_memory(object(), session)
 
-    assert migrate.retriever_memory([Document("I live in Turin.", metadata={"n": 1})], session) == 1
+    assert (
+        migrate.from_retriever_memory([Document("I live in Turin.", metadata={"n": 1})], session)
+        == 1
+    )
     assert session.search("Turin")[0].record.metadata == {"n": 1}
