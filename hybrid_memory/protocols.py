@@ -468,11 +468,12 @@ class RecordStore(Protocol):
         source: str,
         under: Namespace = (),
         unexpired_at: datetime | None = None,
+        expired_at: datetime | None = None,
     ) -> list[Namespace]:
         """Return the namespaces that hold a record of this kind and source, in the order they came.
 
-        Of the whole store, or of those whose first labels are `under`. With a time, records that
-        have expired by then do not count.
+        Of the whole store, or of those whose first labels are `under`. With `unexpired_at` only
+        records count that have not expired by then, with `expired_at` only those that have.
         """
 
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:

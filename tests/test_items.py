@@ -220,6 +220,16 @@ def test_an_item_is_a_record_of_its_scope_and_other_records_are_no_items(
     assert [hit.record.id for hit in ana.search("tea")] == ["m"]
 
 
+def test_a_conflict_in_one_namespace_leaves_the_others_as_they_were(
+    items: Items, ana: Scope
+) -> None:
+    ana.add("I like tea", id="m")
+
+    with pytest.raises(ConflictError):
+        items.write([ItemChange(("ben",), "k", {"n": 1}), ItemChange(ANA, "m", {"n": 1})])
+    assert items.search() == []
+
+
 def test_items_of_another_source_are_others(memory: HybridMemory, items: Items) -> None:
     other = memory.items(source="shop")
     put(items, "k", {"n": 1})

@@ -81,11 +81,17 @@ class Items:
         drafts = self._drafts([record for records in new.values() for record in records])
         if drafts:
             self._memory._claim_space()
+        mine: dict[Namespace, list[Draft]] = {}
+        for draft in drafts:
+            mine.setdefault(draft.record.namespace, []).append(draft)
         # Who reads what was there, and writes, must not be overtaken in between.
         with self._shelves.writing:
-            for namespace, those in wanted.items():
-                mine = [draft for draft in drafts if draft.record.namespace == namespace]
-                self._write(namespace, list(those), mine)
+            there = {
+                namespace: self._there(namespace, new[namespace], those)
+                for namespace, those in wanted.items()
+            }
+            for namespace, old in there.items():
+                self._replace(namespace, old, mine.get(namespace, ()))
 
     def _records(
         self, namespace: Namespace, key: str, change: ItemChange, now: datetime
@@ -148,14 +154,21 @@ class Items:
             for record in records
         ]
 
-    def _write(self, namespace: Namespace, keys: Sequence[str], drafts: Sequence[Draft]) -> None:
-        there = {record.id: record for record in self._store.get(namespace, keys)}
+    def _there(
+        self, namespace: Namespace, new: Iterable[Record], keys: Iterable[str]
+    ) -> dict[str, Record]:
+        """Return the items that are there under some keys; nothing else is in a new one's way."""
+        there = {record.id: record for record in self._store.get(namespace, list(keys))}
         strange = {id for id, old in there.items() if not is_item(old, self._source)}
-        if taken := strange & {draft.record.id for draft in drafts}:
+        if taken := strange & {record.id for record in new}:
             raise ConflictError(f"id {min(taken)!r} is taken by a record that is no item here")
-        there = {id: old for id, old in there.items() if id not in strange}
-        kept = [_succeeding(draft, there.get(draft.record.id)) for draft in drafts]
-        ids = {id for old in there.values() for id in (old.id, *part_ids(old))}
+        return {id: old for id, old in there.items() if id not in strange}
+
+    def _replace(
+        self, namespace: Namespace, old: Mapping[str, Record], drafts: Iterable[Draft]
+    ) -> None:
+        kept = [_succeeding(draft, old.get(draft.record.id)) for draft in drafts]
+        ids = {id for item in old.values() for id in (item.id, *part_ids(item))}
         gone = sorted(ids - {draft.record.id for draft in kept})
         if kept or gone:
             self._store.restore(
@@ -176,7 +189,8 @@ class Items:
     def sweep(self) -> int:
         """Delete, in all namespaces, the items that have expired; return how many that was."""
         now = self._now()
-        return sum(self._forget(namespace, now) for namespace in self.namespaces())
+        expired = self._store.holders(kind=KIND, source=self._source, expired_at=now)
+        return sum(self._forget(namespace, now) for namespace in expired)
 
     def _forget(self, namespace: Namespace, expired_at: datetime | None) -> int:
         count = 0

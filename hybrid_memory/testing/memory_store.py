@@ -410,6 +410,7 @@ class MemoryRecordStore:
         source: str,
         under: Namespace = (),
         unexpired_at: datetime | None = None,
+        expired_at: datetime | None = None,
     ) -> list[Namespace]:
         """See `RecordStore.holders`."""
         with self._lock:
@@ -421,6 +422,7 @@ class MemoryRecordStore:
                     (record := kept.draft.record).kind == kind
                     and record.source == source
                     and not _expired(record, unexpired_at)
+                    and (expired_at is None or _expired(record, expired_at))
                     for kept in shelf.kept.values()
                 )
             ]

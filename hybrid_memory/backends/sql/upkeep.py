@@ -25,7 +25,8 @@ from hybrid_memory.types import Erased, Kind, Namespace
 _HOLDERS = (
     "SELECT labels FROM namespaces n WHERE EXISTS (SELECT 1 FROM records r "
     "WHERE r.namespace = n.number AND r.kind = ? AND r.source = ? "
-    "AND (? IS NULL OR r.expires_at IS NULL OR r.expires_at > ?))"
+    "AND (? IS NULL OR r.expires_at IS NULL OR r.expires_at > ?) "
+    "AND (? IS NULL OR r.expires_at <= ?))"
 )
 _WITHIN = "(labels = ? OR (labels >= ? AND labels < ?))"
 
@@ -56,14 +57,19 @@ class Upkeep(Writes):
         source: str,
         under: Namespace = (),
         unexpired_at: datetime | None = None,
+        expired_at: datetime | None = None,
     ) -> list[Namespace]:
         """See `RecordStore.holders`."""
-        moment = None if unexpired_at is None else microseconds(unexpired_at)
+        alive, gone = (
+            None if moment is None else microseconds(moment)
+            for moment in (unexpired_at, expired_at)
+        )
         # All that begin with these labels lie between two texts, as commas follow all of them.
         start = to_json(under)[:-1]
         within = (f"{start}]", f"{start},", f"{start}-") if under else ()
         statement = f"{_HOLDERS} AND {_WITHIN}" if under else _HOLDERS
-        rows = self._rows(f"{statement} ORDER BY number", (kind, source, moment, moment, *within))
+        bounds = (kind, source, alive, alive, gone, gone)
+        rows = self._rows(f"{statement} ORDER BY number", (*bounds, *within))
         found = [maintenance.labels_of(row[0]) for row in rows]
         return [namespace for namespace in found if namespace is not None]
 

@@ -55,6 +55,8 @@ class UpkeepSuite(RecordStoreFixtures):
         assert store.holders(kind="fact", source="shop") == [ANA, BOB]
         assert store.holders(kind="fact", source="shop", unexpired_at=later) == [BOB]
         assert store.holders(kind="fact", source="shop", unexpired_at=NOON) == [ANA, BOB]
+        assert store.holders(kind="fact", source="shop", expired_at=later) == [ANA]
+        assert store.holders(kind="fact", source="shop", expired_at=NOON) == []
         assert store.holders(kind="fact", source="nobody") == []
 
     def test_holders_are_found_by_their_first_labels(self, store: RecordStore) -> None:
