@@ -528,6 +528,30 @@ def test_a_counter_that_is_behind_its_records_is_set_right(path: Path) -> None:
         assert memory.check().is_clean
 
 
+def test_values_of_a_profile_that_cannot_be_found_by_number_do_not_stop_a_repair(
+    path: Path,
+) -> None:
+    sql(
+        path,
+        "INSERT INTO profiles SELECT namespace, 'third', value, checksum FROM profiles LIMIT 1",
+    )
+    sql(path, "UPDATE profiles SET namespace = 999")
+    [[page]] = sql(path, "SELECT rootpage FROM sqlite_master WHERE name = 'profiles'")
+    [[size]] = sql(path, "PRAGMA page_size")
+    content = bytearray((path / "memory.db").read_bytes())
+    # A leaf's header has 8 bytes; behind it stand the places of its rows, two bytes each.
+    first = (page - 1) * size + 8
+    places = [content[at : at + 2] for at in range(first, first + 6, 2)]
+    content[first : first + 6] = b"".join(reversed(places))
+    (path / "memory.db").write_bytes(content)
+
+    with opened(path) as memory:
+        assert not memory.check().is_clean
+        assert memory.repair().is_clean
+        assert memory.check().is_clean
+        reads_on(memory)
+
+
 # -- the rules by which records are found --------------------------------------------------
 
 
