@@ -44,7 +44,10 @@ def run(scale: float = 1.0) -> Outcome:
             shutil.rmtree(path)
             path.mkdir()
             (path / "memory.db").write_bytes(content)
-            end, wrong = _looked_at(path, true)
+            try:
+                end, wrong = _looked_at(path, true)
+            except Exception as error:
+                end, wrong = "failed", [f"{type(error).__name__} is not typed, or not expected"]
             ends[end] += 1
             for sentence in wrong:
                 print(f"bit {bit} of byte {at}: {sentence}", file=sys.stderr)
