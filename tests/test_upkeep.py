@@ -528,6 +528,16 @@ def test_a_counter_that_is_behind_its_records_is_set_right(path: Path) -> None:
         assert memory.check().is_clean
 
 
+@pytest.mark.parametrize("labels", ["5", "[5]", "[[]]", "null", '["ana"', '"ana"'])
+def test_a_name_of_a_namespace_that_is_none_is_reported(path: Path, labels: str) -> None:
+    sql(path, "UPDATE namespaces SET labels = ? WHERE labels = '[\"ana\"]'", labels)
+
+    with opened(path) as memory:
+        assert "database" in memory.check().counts
+        assert not memory.repair().is_clean
+        assert [hit.record.id for hit in memory.scope(user_id="bob").search("rice")] == ["bob"]
+
+
 def test_values_of_a_profile_that_cannot_be_found_by_number_do_not_stop_a_repair(
     path: Path,
 ) -> None:

@@ -112,12 +112,14 @@ def namespaces(connection: Connection) -> dict[Namespace, int]:
     return {namespace: count for namespace, count in counted if namespace is not None}
 
 
-def labels_of(labels: str) -> Namespace | None:
-    """Return a namespace as it was written down; None if that is damaged."""
+def labels_of(labels: Any) -> Namespace | None:
+    """Return the name of a namespace as it was written; None if it is damaged."""
     try:
-        return tuple(json.loads(labels))
-    except ValueError:
-        return None  # damaged: `integrity` says so
+        names = json.loads(labels)
+    except (TypeError, ValueError):
+        return None
+    is_name = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_name else None
 
 
 def page(
