@@ -369,7 +369,7 @@ def _other_embedders(make: Make, home: Path, _: int) -> tuple[int, int | None]:
 
 
 _ATTACKS: dict[str, tuple[Callable[[Make, Path, int], tuple[int, int | None]], int]] = {
-    "killed while writing: acknowledged texts lost": (_kill, 8),
+    "killed while writing: kills that lose what was acknowledged": (_kill, 8),
     "two processes write: texts lost": (_two_writers, 60),
     "small user beside a large one: fewer hits than exist": (
         _small_users,
