@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from hybrid_memory.errors import (
     TimeError,
     VectorError,
 )
-from hybrid_memory.protocols import Vector, Vectors
+from hybrid_memory.protocols import OnConflict, Vector, Vectors
 from hybrid_memory.types import KINDS, ROLES, Kind, Namespace, Role
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -197,6 +197,15 @@ def kinds(value: Iterable[str] | str | None) -> frozenset[Kind] | None:
     return frozenset(kind(one) for one in given)
 
 
+def on_conflict(value: object) -> OnConflict:
+    """Return what to do with an id that is taken, or raise InvalidInputError."""
+    for known in get_args(OnConflict):
+        if value == known:
+            return cast(OnConflict, known)
+    names = ", ".join(get_args(OnConflict))
+    raise InvalidInputError(f"on_conflict must be one of {names}, not {shown(value)}")
+
+
 def fraction(value: object, name: str) -> float:
     """Return a float in [0, 1], or raise InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -246,6 +255,11 @@ def several(value: object, told: str) -> Iterable[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidInputError(f"{told}, not {shown(value)}")
     return value
+
+
+def ids(values: object) -> list[str]:
+    """Return a list of ids, or raise InvalidInputError."""
+    return [label(id, "id") for id in several(values, "ids are a list of ids (for one use get)")]
 
 
 def claim(value: object, name: str) -> bool:

@@ -20,6 +20,7 @@ from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
 from hybrid_memory.memory import parts as parts_of
 from hybrid_memory.memory.items import Items
+from hybrid_memory.memory.putting import put
 from hybrid_memory.memory.scope import Scope
 from hybrid_memory.memory.shelf import Shelves
 from hybrid_memory.outside import Source, checked
@@ -496,17 +497,34 @@ class HybridMemory:
         return text if self._redact is None else self._redact(text)
 
     def _insert(
-        self, namespace: Namespace, made: Sequence[Record], at_given: Sequence[bool]
+        self,
+        namespace: Namespace,
+        made: Sequence[Record],
+        at_given: Sequence[bool],
+        on_conflict: OnConflict,
     ) -> list[Record]:
         """Encode, then commit: no writer waits for an encoder."""
+        if on_conflict != "error":
+            return put(
+                self._store,
+                self._embedder,
+                namespace,
+                made,
+                at_given=at_given,
+                on_conflict=on_conflict,
+                claim=self._claim_space,
+                finish=self._expiring,
+                bound=self._bound(),
+            )
         drafts = indexing.drafts(made, self._embedder, at_given=at_given)
-        if self._retention:
-            drafts = [self._expiring(draft) for draft in drafts]
+        drafts = [self._expiring(draft) for draft in drafts]
         if drafts:
             self._claim_space()
         return self._store.insert(namespace, drafts, bound=self._bound())
 
     def _expiring(self, draft: Draft) -> Draft:
+        if not self._retention:
+            return draft
         record = records.expiring(draft.record, self._retention)
         return (
             draft if record is draft.record else replace(draft, record=record, expiry_given=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, MutableMapping
+from collections.abc import Generator, Iterable, MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,14 @@ class Handle:
         Raises:
             NotFoundError: no such record here; one of another namespace answers the same.
         """
-        found = self._store.get(self.namespace, [limits.label(id, "id")])
+        found = self.get_many([id])
         if not found:
             raise NotFoundError(f"no record {id!r} in this scope")
         return found[0]
+
+    def get_many(self, ids: Iterable[str]) -> list[Record]:
+        """Return the records of these ids that are there, in the order of the ids."""
+        return self._store.get(self.namespace, limits.ids(ids))
 
     def _newest(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -82,7 +82,11 @@ class Scope(WritePath, ReadPath):
 
     def delete(self, id: str) -> bool:
         """Delete a record and tell whether it was there."""
-        return self._store.delete(self.namespace, [limits.label(id, "id")]) > 0
+        return self.delete_many([id]) > 0
+
+    def delete_many(self, ids: Iterable[str]) -> int:
+        """Delete the records of these ids that are there, in one commit; return how many."""
+        return self._store.delete(self.namespace, limits.ids(ids))
 
     def forget(
         self,

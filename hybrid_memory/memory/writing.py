@@ -15,7 +15,7 @@ from hybrid_memory import indexing, limits, records, turns
 from hybrid_memory.errors import InvalidInputError, TextError
 from hybrid_memory.memory.handle import Handle
 from hybrid_memory.prompt import without_memory, without_memory_message
-from hybrid_memory.types import Kind, Message, Record
+from hybrid_memory.types import Kind, Message, OnConflict, Record
 
 if TYPE_CHECKING:
     from hybrid_memory import documents
@@ -76,16 +76,23 @@ class WritePath(Handle):
             )
         return stored[0]
 
-    def add_many(self, items: Iterable[str | Mapping[str, Any]]) -> list[Record]:
+    def add_many(
+        self, items: Iterable[str | Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+    ) -> list[Record]:
         """Remember many texts in one commit: all of them or, if one is refused, none.
 
         An item is a text or a mapping of `add`'s arguments, which may also name a `session_id`
         other than the scope's. Items without a time follow one another by a microsecond.
 
+        Where an id is there with other content, that is an error, or the record is kept ("skip")
+        or replaced ("replace"): it keeps its `created_at`, and its version rises by one. Only
+        what is new or changed is encoded.
+
         What a context put into a prompt is taken out of messages; of one that holds nothing else
         no record is made.
         """
         items = limits.several(items, "add_many takes a list of items (for one use add)")
+        limits.on_conflict(on_conflict)
         now = self._now()
         given = [new for item in items for new in _without_echo(item)]
         made = [
@@ -101,7 +108,7 @@ class WritePath(Handle):
             for number, item in enumerate(given)
         ]
         timed = [isinstance(item, Mapping) and item.get("at") is not None for item in given]
-        return self._memory._insert(self.namespace, made, timed)
+        return self._memory._insert(self.namespace, made, timed, on_conflict)
 
     def add_messages(self, messages: Iterable[Message], *, strict: bool = True) -> list[Record]:
         """Remember chat messages in the form of the OpenAI API, in one commit.

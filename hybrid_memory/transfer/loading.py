@@ -7,11 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, get_args
+from typing import Any
 
-from hybrid_memory import indexing, records
-from hybrid_memory.errors import ConflictError, InvalidInputError
-from hybrid_memory.limits import shown
+from hybrid_memory import indexing, limits, records
+from hybrid_memory.errors import ConflictError
 from hybrid_memory.protocols import Bound, Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
 from hybrid_memory.transfer.reading import Line, Origin, reader
@@ -43,11 +42,7 @@ def load(
         ConflictError: an id or a key is there with other content, and `on_conflict` is "error".
         QuotaExceededError: a batch does not fit; those before it are stored.
     """
-    if on_conflict not in get_args(OnConflict):
-        raise InvalidInputError(
-            f"on_conflict must be one of {', '.join(get_args(OnConflict))}, "
-            f"not {shown(on_conflict)}"
-        )
+    limits.on_conflict(on_conflict)
     imported, done = Imported(), 0
     bound = None if quota is None else Bound(quota, now)
     with reader(origin, embedder, namespace, now, count=on_progress is not None) as (total, lines):
