@@ -40,6 +40,7 @@ MAX_SECONDS = 24 * 3600
 MAX_TOKENS = 10**9
 MAX_PATH_BYTES = 4096  # PATH_MAX of Linux
 MAX_NAME_BYTES = 255  # NAME_MAX of all its file systems
+MAX_NEAREST = 10_000  # of `Scope.nearest`, which ranks nothing
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

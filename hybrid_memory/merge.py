@@ -85,6 +85,39 @@ def merge(
     return Ranking(scored, weights=weights, now=now, version=version, outside=outside).best(cut)
 
 
+def nearest(
+    pools: Sequence[Pool], wanted: int, *, k: int, mmr_lambda: float | None = None
+) -> list[Ranked]:
+    """Return the nearest in meaning, copies of one text too; of equally near ones the first stored.
+
+    With a lambda in [0, 1], k of the `wanted` nearest are chosen by maximal marginal relevance.
+    The score is the cosine, with 0 for what points away.
+    """
+    if not any(len(pool.rows) for pool in pools):
+        return []
+    cosine = _joined([pool.cosine for pool in pools]).astype(np.float64)
+    keys = _joined([pool.column("key") for pool in pools])
+    rows = np.arange(len(cosine))
+    if wanted < len(cosine):
+        rows = (cosine >= _greatest(cosine, wanted)).nonzero()[0]
+    rows = rows[np.lexsort((keys[rows], -cosine[rows]))][:wanted]
+    ends = list(accumulate(len(pool.rows) for pool in pools))
+    numbers = [bisect_right(ends, row) for row in rows.tolist()]
+    places = [
+        row - (ends[n - 1] if n else 0) for row, n in zip(rows.tolist(), numbers, strict=True)
+    ]
+    chosen = list(range(len(rows)))[:k]
+    if mmr_lambda is not None:
+        vectors = [_vector(pools[n], at) for n, at in zip(numbers, places, strict=True)]
+        chosen = _diverse(cosine[rows], vectors, k, mmr_lambda)
+    ranked = []
+    for one in chosen:
+        score = min(max(cosine.item(rows.item(one)), 0.0), 1.0)
+        key = (pools[numbers[one]].view.namespace, keys.item(rows.item(one)))
+        ranked.append(Ranked(key, score, {"cosine": score}, score))
+    return ranked
+
+
 @dataclass(slots=True)
 class _Weighed:
     """The candidates of a pool, each with its sum; `parts` is what that is made of, by signal."""
@@ -277,8 +310,7 @@ class Ranking:
 
     def _vector(self, row: int) -> Values | None:
         part, place = self._place(row)
-        vectors = part.pool.view.vectors
-        return None if vectors is None else vectors[part.pool.rows[place]]
+        return _vector(part.pool, place)
 
 
 _ALWAYS = ("cosine", "bm25")
@@ -494,6 +526,11 @@ def _greatest(values: NDArray[np.float64], n: int) -> float:
         whole = values[: len(values) // width * width]
         values = values[values >= _greatest(whole.reshape(-1, width).max(axis=0), n)]
     return float(np.partition(values, len(values) - n)[len(values) - n])
+
+
+def _vector(pool: Pool, place: int) -> Values | None:
+    vectors = pool.view.vectors
+    return None if vectors is None else vectors[pool.rows[place]]
 
 
 def _diverse(

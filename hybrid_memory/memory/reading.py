@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
+from numpy.typing import ArrayLike
+
 from hybrid_memory import indexing, limits, records, turns
 from hybrid_memory.errors import NotFoundError
 from hybrid_memory.memory.handle import Handle
@@ -47,6 +49,47 @@ class ReadPath(Handle):
         """
         cut = Cut(k, min_score, min_share, mmr_lambda, max_per_source)
         return list(self._recall.ask(self._asked(query, now, kinds, where), cut).hits)
+
+    def nearest(
+        self,
+        query: str | ArrayLike,
+        *,
+        k: int = 10,
+        kinds: Iterable[Kind] | Kind | None = None,
+        where: Where | None = None,
+        now: datetime | None = None,
+        mmr_lambda: float | None = None,
+        fetch_k: int = 20,
+    ) -> list[Hit]:
+        """Return the k records whose meaning is nearest to a text or a vector, and nothing else.
+
+        No words, no boosts, no outside sources, and a text that is there twice comes twice. The
+        score is the cosine, 0 for what points away: 1 for the same text. Above `index_above`
+        vectors it is as exact as the index is. With `mmr_lambda` in [0, 1] the k are chosen from
+        the `fetch_k` nearest, 1 being nearness alone and 0 variety alone.
+
+        Raises:
+            VectorError: a vector that is not one of the embedder's space.
+            FilterError: a malformed `where`.
+            InvalidInputError: k not in 1 to 10,000, or an unknown kind.
+        """
+        limits.whole(k, "k", low=1, high=limits.MAX_NEAREST)
+        limits.whole(fetch_k, "fetch_k", low=1, high=limits.MAX_NEAREST)
+        if mmr_lambda is not None:
+            limits.fraction(mmr_lambda, "mmr_lambda")
+        if isinstance(query, str):
+            vector = self._memory._encode(limits.text(query, "query"))
+        else:
+            vector = limits.unit_vector(query, dim=self._memory._embedder.dim)
+        return self._recall.nearest(
+            vector,
+            k,
+            now=self._now(now),
+            kinds=limits.kinds(kinds),
+            where=compile_where(where),
+            mmr_lambda=mmr_lambda,
+            fetch_k=fetch_k,
+        )
 
     def why(
         self,

@@ -16,7 +16,16 @@ from hybrid_memory.analyze import analyze
 from hybrid_memory.errors import InvalidInputError
 from hybrid_memory.filters import Predicate, compile_where
 from hybrid_memory.gather import WIDTH, gather
-from hybrid_memory.merge import SAID_HERE, Cut, Key, Ranked, Ranking, Scored, Signals
+from hybrid_memory.merge import (
+    SAID_HERE,
+    Cut,
+    Key,
+    Ranked,
+    Ranking,
+    Scored,
+    Signals,
+    nearest,
+)
 from hybrid_memory.outside import Source
 from hybrid_memory.partition import Pool, View
 from hybrid_memory.protocols import Reranker, Vector
@@ -139,6 +148,35 @@ class Recall:
         there = [one for one in ranked if one.key in found]
         hits = [_hit(one, found[one.key], rank) for rank, one in enumerate(there, 1)]
         return Recalled(query, ranking, there, hits, told.problems)
+
+    def nearest(
+        self,
+        vector: Vector,
+        k: int,
+        *,
+        now: datetime,
+        kinds: frozenset[Kind] | None = None,
+        where: Predicate | None = None,
+        mmr_lambda: float | None = None,
+        fetch_k: int = 0,
+    ) -> list[Hit]:
+        """Return the k nearest records; with a lambda k of the `fetch_k` nearest, by MMR."""
+        wanted = k if mmr_lambda is None else max(k, fetch_k)
+        query = Query(text="", dense_text="", words=(), terms=(), now=now)
+        for last_try in (False, False, True):
+            pools = [
+                gather(query, vector, view, kinds=kinds, where=where, width=max(WIDTH, 2 * wanted))
+                for view in self._views(kinds)
+            ]
+            ranked = nearest(pools, wanted, k=k, mmr_lambda=mmr_lambda)
+            found = self._fetch(ranked, _NOTHING_TOLD)
+            missing = [one.key for one in ranked if one.key not in found]
+            for namespace, key in missing:
+                self._memory._cache.hide(namespace, [key])
+            if not missing or last_try:
+                break
+        there = [one for one in ranked if one.key in found]
+        return [_hit(one, found[one.key], rank) for rank, one in enumerate(there, 1)]
 
     def why(self, record: Record, asked: Asked, cut: Cut) -> Why:
         """Return where a record stands for a question and, if it is not among the hits, why."""
