@@ -3,9 +3,10 @@
 `{"city": "Lyon"}`, `{"n": {"$gte": 3}}`, `{"$or": [{...}, {...}]}`. Operators: `$eq $ne $gt $gte
 $lt $lte $in $nin $exists $contains $icontains` on a field, `$and $or $not` on filters. Fields are
 keys of the metadata, by dotted path (`address.city`), and the record's own `kind role speaker
-session_id source at importance`. A missing field matches no comparison, also not `$ne` and
-`$nin`. Numbers compare with numbers, texts with texts; an aware datetime compares with `at`, and
-with metadata as ISO 8601 text in UTC (store times of metadata in that form).
+session_id source at importance`; what metadata have under such a name is `metadata.kind`. A missing
+field matches no comparison, also not `$ne` and `$nin`. Numbers compare with numbers, texts with
+texts; an aware datetime compares with `at`, and with metadata as ISO 8601 text in UTC (store times
+of metadata in that form).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hybrid_memory.types import Record
 
 RECORD_FIELDS = frozenset({"kind", "role", "speaker", "session_id", "source", "at", "importance"})
 MISSING = object()
+_METADATA = "metadata."
 MAX_CONDITIONS = 100
 MAX_DEPTH = 8
 MAX_OPERANDS = 10_000  # of $in and $nin
@@ -63,7 +65,17 @@ def of_record(record: Record) -> Fields:
 
 
 def metadata_value(metadata: Any, path: str) -> Any:
-    """Return what stands at a dotted path, or MISSING."""
+    """Return what stands at a dotted path, or MISSING.
+
+    A path that begins with `metadata.` is also looked up without it.
+    """
+    found = _at(metadata, path)
+    if found is MISSING and path.startswith(_METADATA):
+        return _at(metadata, path.removeprefix(_METADATA))
+    return found
+
+
+def _at(metadata: Any, path: str) -> Any:
     for segment in path.split("."):
         if not isinstance(metadata, Mapping) or segment not in metadata:
             return MISSING

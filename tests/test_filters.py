@@ -596,3 +596,18 @@ def test_a_filter_and_its_negation_split_the_records(
     where: dict[str, Any], metadata: dict[str, Any]
 ) -> None:
     assert matches(where, metadata) is not matches({"$not": where}, metadata)
+
+
+def test_metadata_named_as_a_field_of_the_record_are_reached_by_their_full_name(
+    ana: Scope,
+) -> None:
+    ana.add("red", metadata={"kind": "wine", "page": 1})
+    ana.add("white", metadata={"kind": "tea", "metadata": {"page": 1}})
+
+    def found(where: dict[str, Any]) -> set[str]:
+        return {hit.record.text for hit in ana.search("wine or tea", where=where)}
+
+    assert found({"metadata.kind": "wine"}) == {"red"}
+    assert found({"metadata.kind": {"$ne": "wine"}}) == {"white"}
+    assert found({"kind": "wine"}) == set()
+    assert found({"metadata.page": 1}) == {"red", "white"}

@@ -213,6 +213,20 @@ class HybridMemory:
             store.close()
             raise
 
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder whose vector space this memory is in."""
+        return self._embedder
+
+    @property
+    def weights(self) -> Weights:
+        """What the merger is set to."""
+        return self._weights
+
+    def count_tokens(self, text: str) -> int:
+        """Return the size of a text as budgets count it."""
+        return self._count_tokens(text)
+
     def scope(
         self,
         *,
