@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hybrid_memory.errors import HybridMemoryError
-    from hybrid_memory.memory import Answer, HybridMemory, Items, Scope
+    from hybrid_memory.memory import Answer, HybridMemory, Items, Scope, search_sources
     from hybrid_memory.outside import Source
     from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
     from hybrid_memory.types import (
@@ -103,6 +103,7 @@ _HOMES = {
     "Victim": "types",
     "Weights": "weights",
     "Why": "types",
+    "search_sources": "memory",
 }
 
 __all__ = [
@@ -140,6 +141,7 @@ __all__ = [
     "Victim",
     "Weights",
     "Why",
+    "search_sources",
 ]
 __version__ = "0.1.0"
 

@@ -79,6 +79,10 @@ class EmbedderUnavailableError(HybridMemoryError):
     """The embeddings server could not be reached, or refused, after retries."""
 
 
+class SourcesUnavailableError(HybridMemoryError):
+    """None of the outside sources that were asked could answer; the message says why of each."""
+
+
 class ClosedError(HybridMemoryError):
     """The memory was closed."""
 

@@ -156,7 +156,8 @@ class Ranking:
     parts. With a `version`, the newest or oldest of the first three records gains. `now` is in
     microseconds and counts only for the recency that a user may switch on. `outside` has the
     weight of each outside retriever, by the name of the signal in which its candidates have what
-    it says of them; any candidate of the same text gains by it.
+    it says of them; any candidate of the same text gains by it. Where all `is_outside`, meaning and
+    words, which nothing has there, are no part of the most.
     """
 
     def __init__(
@@ -167,9 +168,10 @@ class Ranking:
         now: int = 0,
         version: Version | None = None,
         outside: Mapping[str, float] = NO_SOURCES,
+        is_outside: bool = False,
     ) -> None:
         self._weighed, self._most = _weighed(
-            scored, weights, now=now, version=version, outside=outside
+            scored, weights, now=now, version=version, outside=outside, is_outside=is_outside
         )
         self._ends = list(accumulate(len(part.total) for part in self._weighed))
         self.size = self._ends[-1] if self._ends else 0
@@ -326,6 +328,7 @@ def _weighed(
     now: int,
     version: Version | None,
     outside: Mapping[str, float],
+    is_outside: bool,
 ) -> tuple[list[_Weighed], float]:
     """Return the candidates of each pool with their sums, and the most that a sum can be."""
     views = [pool.view for pool, _ in scored]
@@ -346,6 +349,8 @@ def _weighed(
         meaning = max(meaning, weights.cosine_with_rerank + weights.rerank)
     most = meaning + weights.bm25 + sum(getattr(weights, name) for name in _BOOSTS if name in given)
     most *= 1 + session
+    if is_outside:
+        most = 0.0
     for name, weight in outside.items():
         _add_outside(weighed, name, weight)
         most += weight

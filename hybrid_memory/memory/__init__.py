@@ -11,6 +11,7 @@ shelf.py     one namespace of it
 
 from hybrid_memory.memory.engine import HybridMemory
 from hybrid_memory.memory.items import Items
+from hybrid_memory.memory.recall import search_sources
 from hybrid_memory.memory.scope import Answer, Scope
 
-__all__ = ["Answer", "HybridMemory", "Items", "Scope"]
+__all__ = ["Answer", "HybridMemory", "Items", "Scope", "search_sources"]

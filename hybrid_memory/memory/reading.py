@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from hybrid_memory import indexing, limits, records, turns
 from hybrid_memory.errors import NotFoundError
+from hybrid_memory.filters import compile_where
 from hybrid_memory.memory.handle import Handle
 from hybrid_memory.memory.recall import Asked
 from hybrid_memory.merge import Cut

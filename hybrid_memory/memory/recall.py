@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hybrid_memory import indexing, limits, outside
 from hybrid_memory.analyze import analyze
-from hybrid_memory.errors import InvalidInputError
+from hybrid_memory.errors import InvalidInputError, SourcesUnavailableError
 from hybrid_memory.filters import Predicate, compile_where
 from hybrid_memory.gather import WIDTH, gather
 from hybrid_memory.merge import (
@@ -31,6 +31,7 @@ from hybrid_memory.partition import Pool, View
 from hybrid_memory.protocols import Reranker, Vector
 from hybrid_memory.score import score
 from hybrid_memory.types import NOTHING, Hit, Kind, Namespace, Query, Record, Where, Why
+from hybrid_memory.weights import Weights
 
 if TYPE_CHECKING:
     from hybrid_memory.memory.engine import HybridMemory
@@ -323,17 +324,65 @@ class _Told:
 _NOTHING_TOLD = _Told()
 
 
+def search_sources(
+    query: str,
+    sources: Iterable[Source],
+    *,
+    k: int = 10,
+    weights: Weights | None = None,
+    where: Where | None = None,
+    now: datetime,
+    min_score: float = 0.0,
+    min_share: float = 0.0,
+    max_per_source: int | None = None,
+    id_key: str | None = None,
+) -> list[Hit]:
+    """Return the best of what outside sources find, without a memory, as `Scope.search` does.
+
+    They are asked side by side, and of those that fail nothing comes. The same document is one
+    value under `id_key` in the metadata, or one text with one id, with an id that another copy
+    lacks, or with equal metadata. Of `weights` only recency counts, for texts of a known time.
+
+    Raises:
+        SourcesUnavailableError: all of them failed.
+        FilterError: a malformed `where`.
+        InvalidInputError: k not in 1 to 200, or no source.
+    """
+    cut = Cut(k, min_score, min_share, None, max_per_source)
+    asked = Asked.of(query, now=now, where=where)
+    given = outside.checked(sources)
+    if not given:
+        raise InvalidInputError("search_sources takes at least one source")
+    outcomes = outside.start(given, query).collect()
+    if all(outcome.problem for outcome in outcomes):
+        raise SourcesUnavailableError("; ".join(outcome.problem or "" for outcome in outcomes))
+    told = _read(outcomes, asked, outside.told_apart(outcomes, id_key=id_key))
+    ranking = Ranking(
+        told.scored,
+        weights=weights or Weights(),
+        now=limits.microseconds(asked.now),
+        outside={source.name: source.weight for source in given},
+        is_outside=True,
+    )
+    ranked = ranking.best(cut)
+    return [_hit(one, told.records[one.key], rank) for rank, one in enumerate(ranked, 1)]
+
+
 def _told(pending: outside.Pending, asked: Asked) -> _Told:
     outcomes = pending.collect()
-    if not outcomes:
-        return _NOTHING_TOLD
+    return _read(outcomes, asked, indexing.digest) if outcomes else _NOTHING_TOLD
+
+
+def _read(
+    outcomes: Sequence[outside.Outcome], asked: Asked, digest: Callable[[Record], int]
+) -> _Told:
     scored: list[tuple[Pool, Signals]] = []
     records: dict[Key, Record] = {}
     for outcome in outcomes:
         pool, signals, found = outside.candidates(
             outcome,
             now=asked.now,
-            digest=indexing.digest,
+            digest=digest,
             first_key=len(records),
         )
         # The bounds of the search hold for what comes from outside as well.

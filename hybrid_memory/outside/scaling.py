@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeAlias
@@ -46,7 +46,8 @@ def candidates(
     become documents; hits stay what they are. The same text twice counts once, at its best place.
     `digest` is that of `indexing`; a hit's is the one it has where it is stored, so that it is the
     same text as there. A text of unknown time is shown with `now` and compared as
-    the oldest of all: a copy of it in the memory is what is shown.
+    the oldest of all: a copy of it in the memory is what is shown. One of a known time ages where
+    recency is on, as memories do; unless its metadata say that it is `durable`.
     """
     source = outcome.source
     meaning = meaning_of(source, outcome.found)
@@ -71,9 +72,44 @@ def candidates(
         for (key, record), place in zip(records.items(), kept, strict=True)
     ]
     zeros = np.zeros(len(kept), np.float32)
-    pool = Pool(view_of(rows), np.arange(len(kept), dtype=np.int64), zeros, zeros, zeros)
+    view = view_of(rows)
+    for row, place in enumerate(kept):
+        item = outcome.found[place]
+        if isinstance(item, Found) and item.at and item.metadata.get("durable") is not True:
+            view.columns["durable"][row] = False
+    pool = Pool(view, np.arange(len(kept), dtype=np.int64), zeros, zeros, zeros)
     values = scaled([goodness[place] for place in kept], meaning)
     return Candidates(pool, {"cosine": zeros, "bm25": zeros, source.name: values}, records)
+
+
+def told_apart(
+    outcomes: Iterable[Outcome], *, id_key: str | None = None
+) -> Callable[[Record], int]:
+    """Return a digest of what these retrievers found: the same for the same document.
+
+    That is one value under `id_key` in the metadata, or one text with one id, with an id that
+    another copy lacks, or with equal metadata. So "yes" by two people is two documents, and one
+    that two stores keep under ids of their own is one.
+    """
+    firsts: dict[tuple[str, str], str] = {}
+    names: dict[tuple[str, str], str] = {}
+    by_text: dict[str, str] = {}
+    for outcome in outcomes:
+        for item in outcome.found:
+            if isinstance(item, Found) and item.id is not None:
+                first = firsts.setdefault((item.text, limits.to_json(item.metadata)), item.id)
+                name = names.setdefault((item.text, item.id), first)
+                by_text.setdefault(item.text, name)
+
+    def digest(record: Record) -> int:
+        said: list[object] = [id_key, record.metadata.get(id_key or "")]
+        if said[1] is None:
+            name = names.get((record.text, record.id)) or by_text.get(record.text) or record.id
+            said = [record.text, name]
+        hashed = hashlib.blake2b(limits.to_json(said).encode(), digest_size=8).digest()
+        return int.from_bytes(hashed, "big", signed=True)
+
+    return digest
 
 
 def scaled(goodness: Sequence[float], meaning: Scores) -> Values:
