@@ -1,7 +1,4 @@
-"""One call each to bring along what other memories of LangChain hold. Repeated, it adds nothing.
-
-The old ones are read and never changed, through their public form; nothing is unpickled.
-"""
+"""What chat memories and histories hold, into a memory."""
 
 from __future__ import annotations
 
