@@ -17,10 +17,10 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import Field, PrivateAttr, model_validator
 
-from hybrid_memory import Hit, HybridMemory, Kind, Scope, Source, Weights, search_sources
+from hybrid_memory import Hit, HybridMemory, Kind, Source, Weights, search_sources
 from langchain_hybrid_memory.aio import in_thread
 from langchain_hybrid_memory.documents import document_of_hit
-from langchain_hybrid_memory.identity import session_of, user_of
+from langchain_hybrid_memory.identity import scope_from
 from langchain_hybrid_memory.sources import Call, calling, source_from
 
 _SPECS = [
@@ -33,7 +33,8 @@ class HybridRetriever(BaseRetriever):
     """The best k of a memory, of other retrievers, or of both, in one ranking.
 
     With a `memory` it is a user's: that of `user_id` or `namespace`, else the `user_id` in
-    `config["configurable"]`, else an error. `read` names shared namespaces.
+    `config["configurable"]`, else an error; see `identity.scope_from`. `read` names shared
+    namespaces.
 
     `retrievers` are asked side by side, each for at most `timeout_s`, and one that fails is left
     out. `weights` say what each counts for, and `sources` may be given ready-made. In place of an
@@ -194,18 +195,16 @@ class HybridRetriever(BaseRetriever):
             return search_sources(
                 query, self._sources, weights=self.ranking, id_key=self.id_key, **shared
             )
-        scope = self._scope(self.memory, config)
-        return scope.search(query, kinds=self.kinds, mmr_lambda=self.mmr_lambda, **shared)
-
-    def _scope(self, memory: HybridMemory, config: RunnableConfig) -> Scope:
-        said = config.get("configurable") or {}
-        whose: dict[str, Any] = (
-            {"user_id": user_of(said, self.user_id)}
-            if self.namespace is None
-            else {"namespace": self.namespace}
+        scope = scope_from(
+            self.memory,
+            user_id=self.user_id,
+            namespace=self.namespace,
+            session_id=self.session_id,
+            read=self.read,
+            sources=self._sources,
+            config=config,
         )
-        session = session_of(said, self.session_id)
-        return memory.scope(**whose, session_id=session, read=self.read, sources=self._sources)
+        return scope.search(query, kinds=self.kinds, mmr_lambda=self.mmr_lambda, **shared)
 
     def _counter(self) -> Callable[[str], int]:
         if self.count_tokens is not None:

@@ -51,7 +51,7 @@ class HybridVectorStore(VectorStore):
         self.memory = memory
         self.mode = mode
         self.scope = memory.scope(namespace=tuple(namespace))
-        self._finish: Callable[[], object] = lambda: None
+        self.on_close: Callable[[], object] = lambda: None
 
     @classmethod
     def open(
@@ -76,12 +76,12 @@ class HybridVectorStore(VectorStore):
             parts = {"durability": "normal"} | parts
         memory = HybridMemory.open(directory, embedder=embedder, **parts)
         store = cls(memory, namespace=namespace, mode=mode)
-        store._finish = weakref.finalize(store, _finish, memory, None if path else directory)
+        store.on_close = weakref.finalize(store, _finish, memory, None if path else directory)
         return store
 
     def close(self) -> None:
         """Close a store that `open` or `from_texts` opened; a memory that was given stays open."""
-        self._finish()
+        self.on_close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,8 @@ from langchain_hybrid_memory import _MODULES
 
 FOLDER = Path(langchain_hybrid_memory.__file__).parent
 MODULES = sorted(one.name for one in pkgutil.iter_modules([str(FOLDER)]))
+# What adapters share; `migrate` serves them all.
+SHARED = {"aio", "documents", "embeddings", "identity", "pickles", "sources"}
 HEAVY = {
     "chromadb",
     "faiss",
@@ -49,11 +51,9 @@ def test_every_name_it_offers_has_a_module() -> None:
     assert set(langchain_hybrid_memory.__all__) <= set(dir(langchain_hybrid_memory))
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [one for one in MODULES if one != "migrate"])
 def test_each_adapter_may_be_imported_alone_and_without_a_warning(module: str) -> None:
-    others = {f"langchain_hybrid_memory.{one}" for one in MODULES} - {
-        f"langchain_hybrid_memory.{module}"
-    }
+    others = {f"langchain_hybrid_memory.{one}" for one in set(MODULES) - SHARED - {module}}
     loaded = run(
         "import sys, warnings\n"
         "warnings.simplefilter('error')\n"
@@ -97,6 +97,7 @@ def test_an_adapter_touches_no_private_part_of_another_object(module: str) -> No
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
         and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+        and not (isinstance(node.value, ast.Call) and ast.unparse(node.value) == "super()")
     ]
 
     assert touched == []
