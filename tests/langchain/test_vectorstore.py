@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,46 @@ def test_an_add_that_is_refused_adds_nothing(store: HybridVectorStore) -> None:
         store.add_texts(["fine", "other"], metadatas=[{}, {"file": object()}])
 
     assert store.similarity_search("fine") == []
+
+
+def test_any_number_of_texts_goes_in_at_once_where_chroma_has_a_limit() -> None:
+    told = [f"text {i}" for i in range(6000)]
+    stock = Chroma(embedding_function=HASHED, collection_name="many")
+
+    with pytest.raises(Exception, match="5461"):
+        stock.add_texts(told)
+    with HybridVectorStore.from_texts(told, HASHED) as ours:
+        assert len(ours.get_by_ids(ours.add_texts(["text 5999"]))) == 1
+        assert len(ours.similarity_search("text", k=7000)) == 6001
+
+
+def test_all_is_deleted_without_ids_where_chroma_raises(store: HybridVectorStore) -> None:
+    stock = Chroma.from_texts(["tea"], HASHED, collection_name="all")
+    store.add_texts(["tea"])
+
+    with pytest.raises(ValueError, match="At least one"):
+        stock.delete()
+    assert store.delete() is True
+    assert store.similarity_search("tea") == []
+
+
+def test_threads_that_write_at_once_mix_up_no_vectors(store: HybridVectorStore) -> None:
+    def write(thread: int) -> None:
+        for i in range(12):
+            ids = [f"{thread}-{i}-{j}" for j in range(3)]
+            store.add_texts([f"text of {id}" for id in ids], ids=ids)
+            store.delete(ids[:1])
+            store.similarity_search("text", k=2)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+
+    found = store.similarity_search("text", k=1000)
+    assert len(found) == 8 * 12 * 2
+    for one in found:
+        vector = store.embeddings.embed_documents([one.page_content])[0]
+        scored = store.similarity_search_with_score_by_vector(vector, k=1000)
+        assert {near.id: score for near, score in scored}[one.id] == pytest.approx(1)
 
 
 # -- loaders, splitters, indexing --------------------------------------------------------------
