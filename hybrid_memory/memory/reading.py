@@ -67,7 +67,8 @@ class ReadPath(Handle):
         No words, no boosts, no outside sources, and a text that is there twice comes twice. The
         score is the cosine, 0 for what points away: 1 for the same text. Above `index_above`
         vectors it is as exact as the index is. With `mmr_lambda` in [0, 1] the k are chosen from
-        the `fetch_k` nearest, 1 being nearness alone and 0 variety alone.
+        the `fetch_k` nearest, 1 being nearness alone and 0 variety alone; vectors that lie in a
+        document store count as unlike all others.
 
         Raises:
             VectorError: a vector that is not one of the embedder's space.
