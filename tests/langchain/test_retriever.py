@@ -193,7 +193,7 @@ def test_score_and_signals_are_in_the_metadata(memory: HybridMemory, clock: Manu
     assert found.metadata["at"] == clock().isoformat()
 
 
-def test_filters_bounds_and_budget_hold_by_field_and_by_call(memory: HybridMemory) -> None:
+async def test_filters_bounds_and_budget_hold_by_field_and_by_call(memory: HybridMemory) -> None:
     ana = memory.scope(user_id="ana")
     ana.add_many({"text": f"tea {i} {'leaf ' * i}", "metadata": {"n": i}} for i in range(30))
     retriever = HybridRetriever(memory=memory, user_id="ana", where={"n": {"$gte": 10}}, k=5)
@@ -201,6 +201,7 @@ def test_filters_bounds_and_budget_hold_by_field_and_by_call(memory: HybridMemor
     assert len(retriever.invoke("tea")) == 5
     assert all(one.metadata["n"] >= 10 for one in retriever.invoke("tea"))
     assert len(retriever.invoke("tea", k=25)) == 20
+    assert len(await retriever.ainvoke("tea", k=7)) == 7
     assert texts(retriever.invoke("tea", where={"n": 3})) == ["tea 3 leaf leaf leaf "]
     words = [len(one.page_content.split()) for one in retriever.invoke("tea", max_tokens=40)]
     assert 0 < sum(words) <= 40
