@@ -167,6 +167,12 @@ def _calls(calls: object) -> str:
     return "\n".join(f"{one.get('name', '')}({one.get('arguments', '')})" for one in called)
 
 
+def told(turn: Record) -> str:
+    """Return all that a model reads of a turn: its text, and the tool calls beside it."""
+    calls = _calls(turn.as_message().get("tool_calls"))
+    return turn.text if not calls or calls == turn.text else f"{turn.text}\n{calls}"
+
+
 def without_content(data: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return a turn's data for a changed text: the content it was given as is no more true."""
     message = (data or {}).get("message")

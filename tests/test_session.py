@@ -64,6 +64,15 @@ def test_tokens_bound_the_window_by_whole_exchanges(
     assert [turn.as_message() for turn in turns] == CHAT[len(CHAT) - shown :]
 
 
+def test_tool_calls_beside_a_text_have_their_tokens_too(ana: Scope) -> None:
+    arguments = '{"letter": "' + "word " * 30 + '"}'
+    call = {"id": "c", "type": "function", "function": {"name": "send", "arguments": arguments}}
+    ana.add_messages([{"role": "assistant", "content": "I send it.", "tool_calls": [call]}])
+
+    assert ana.messages(max_tokens=30) == []
+    assert len(ana.messages(max_tokens=40)) == 1
+
+
 def test_a_session_is_apart_from_the_others(memory: HybridMemory) -> None:
     one = memory.scope(user_id="ana", session_id="one")
     two = memory.scope(user_id="ana", session_id="two")

@@ -195,8 +195,8 @@ class ReadPath(Handle):
         """Return the newest turns of the session that fit, oldest first.
 
         Of all sessions, if the scope has none. A tool's result is never without its call: if the
-        bound falls between them, neither is returned. Tokens are counted by `count_tokens`, one
-        more a turn.
+        bound falls between them, neither is returned. Tokens, of tool calls too, are counted by
+        `count_tokens`, one more a turn.
         """
         if last is not None:
             limits.whole(last, "last", low=1)
@@ -206,7 +206,7 @@ class ReadPath(Handle):
         with closing(self._newest("message", now, self.session_id, limit=last)) as newest:
             for turn in newest:
                 if max_tokens is not None:
-                    max_tokens -= self._memory._count_tokens(turn.text) + 1
+                    max_tokens -= self._memory._count_tokens(turns.told(turn)) + 1
                     if max_tokens < 0:
                         break
                 kept.append(turn)
