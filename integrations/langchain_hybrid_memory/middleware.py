@@ -75,8 +75,8 @@ class HybridMemoryMiddleware(AgentMiddleware[MemoryState, Any, Any]):
 
         `read`, `sources`, `max_tokens`, `budget`, `kinds` and `where` are those of
         `HybridMemory.scope` and `Scope.context`. `gate` is one for all runs, or called with the
-        agent's state and the run's context. Without `save` nothing is stored. With `tools` the
-        model gets those of `memory_tools`.
+        agent's state and the run's context; turns are stored behind a closed one too. Without
+        `save` nothing is stored. With `tools` the model gets those of `memory_tools`.
         """
         super().__init__()
         self._memory = memory
@@ -241,9 +241,11 @@ def _before(state: MemoryState, scope: Scope) -> str | None:
 def _turns(state: MemoryState, scope: Scope) -> list[BaseMessage]:
     """Return what the user, the model and the tools said that is not stored yet."""
     _check(state, scope)
-    noted = state.get(_KEY) or {}
+    noted = state.get(_KEY)
+    if noted is None:  # another middleware ended the run before it began
+        return []
     ids = [message.id for message in state["messages"]]
-    before = noted.get("before")
+    before = noted["before"]
     # If it is gone, another middleware summed it up, and all that is left came after it.
     new = state["messages"][ids.index(before) + 1 if before in ids else 0 :]
     told = [one for one in new if not isinstance(one, SystemMessage) and not _is_summary(one)]
