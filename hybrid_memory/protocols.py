@@ -183,6 +183,19 @@ class DocumentReader(Protocol):
         """
 
 
+class Space(NamedTuple):
+    """A vector space: the name and dimension of its embedder, and how that encodes fixed sentences.
+
+    `probes` are (8, dim) float32 values, see `spaces.PROBES`; None where a store that is older
+    than they are has not been asked since. `generation` numbers the spaces that a store has had.
+    """
+
+    name: str
+    dim: int
+    probes: bytes | None = None
+    generation: int = 0
+
+
 class Traits(NamedTuple):
     """What a text is like, computed once on write: see `indexing.traits`.
 
@@ -207,7 +220,8 @@ class Draft:
     `vector` is None for kinds that are not ranked. `digest` is equal for equal texts of the same
     author. `at_given` and `expiry_given` tell whether the caller chose `record.at` and
     `record.expires_at`, so that a repeated call without a time is still the same call. `traits`
-    are what its text is like.
+    are what its text is like. `generation` is that of the space its vector is of, if there is one
+    to keep to.
     """
 
     record: Record
@@ -217,6 +231,7 @@ class Draft:
     at_given: bool = True
     traits: Traits = _PLAIN
     expiry_given: bool = True
+    generation: int | None = None
 
     def repeats(self, stored: Record) -> bool:
         """Tell whether this insert says the same as the record that is there."""
@@ -265,14 +280,16 @@ class IndexRow(NamedTuple):
 class Changes:
     """A slice of what happened to a namespace: rows to add or replace, keys to remove.
 
-    `position` is the same in every slice of one read. The first slice `is_afresh` if the namespace
-    was erased since: it has all there is, and what was known before is gone.
+    `position` is the same in every slice of one read, and so is `generation`, that of the vectors.
+    The first slice `is_afresh` if the namespace was erased or moved to another vector space since:
+    it has all there is, and what was known before is gone.
     """
 
     position: int
     rows: Sequence[IndexRow]
     removed: Sequence[int] = ()
     is_afresh: bool = False
+    generation: int = 0
 
 
 class Stored(NamedTuple):
@@ -305,6 +322,9 @@ class RecordStore(Protocol):
     one transaction: all of it or nothing. Every change of a namespace raises its position.
 
     A damaged record is never returned: `fetch` and `newest` go on without it and log its id once.
+
+    All vectors are of one space. A draft with a vector of another generation is refused with
+    EmbedderMismatchError, and nothing is stored.
     """
 
     @property
@@ -440,11 +460,69 @@ class RecordStore(Protocol):
     def delete_profile(self, namespace: Namespace, key: str) -> bool:
         """Remove a key and tell whether it was there."""
 
-    def space(self) -> tuple[str, int] | None:
-        """Return the name and dimension of the vector space of this store, if it has one."""
+    def space(self) -> Space | None:
+        """Return the vector space of this store, if it has one."""
 
-    def set_space(self, name: str, dim: int) -> tuple[str, int]:
-        """Declare the vector space unless there is one, and return the one in force."""
+    def set_space(self, space: Space) -> Space:
+        """Declare the vector space unless there is one, and return the one in force.
+
+        Of one that has no probes yet, and the same name and dimension, these become the probes.
+        """
+
+    # -- from one vector space to another --------------------------------------------------
+
+    def spaces_aside(self) -> list[Space]:
+        """Return the spaces that vectors are kept in beside the one in force.
+
+        One is being filled, or was in force before.
+        """
+
+    def open_space(self, space: Space) -> Space:
+        """Begin another space beside the one in force, and drop all that were there beside it.
+
+        Returns it with its generation.
+        """
+
+    def unmoved(self, generation: int, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        """Return records with a vector that have none in a space aside, by key, above `after`.
+
+        A record that is changed or deleted loses the vectors that it has aside.
+        """
+
+    def count_moved(self, generation: int) -> tuple[int, int]:
+        """Return how many records have a vector in a space aside, and how many have any."""
+
+    def move(self, generation: int, rows: Sequence[tuple[Stored, Vector]]) -> int:
+        """Put vectors into a space aside, where nobody has changed the records since.
+
+        Returns how many there were.
+
+        Raises:
+            ConflictError: somebody else has begun another space, or dropped this one.
+        """
+
+    def switch_space(
+        self, generation: int, *, encode: Callable[[Sequence[Record]], Vectors], limit: int
+    ) -> bool:
+        """Put a space aside in force, all of it in one transaction, and the former one aside.
+
+        Records that have no vector there yet are encoded within; if there are more than `limit`,
+        nothing is done, and the answer is False. A damaged record is left without a vector.
+        The position of each namespace rises, and its changes are told afresh. `settle_space` does
+        afterwards what can be done in parts.
+
+        Raises:
+            ConflictError: somebody else has begun another space, or dropped this one.
+        """
+
+    def settle_space(self, *, limit: int = 1000) -> int:
+        """Put some vectors in their place after a switch; return how many, 0 when all are there.
+
+        Whoever reads sees no difference. A way back, or another space, wants it to be done.
+        """
+
+    def drop_former_spaces(self) -> int:
+        """Drop the vectors of spaces that were in force before; return how many there were."""
 
     # -- upkeep ----------------------------------------------------------------------------
 

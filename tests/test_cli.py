@@ -675,3 +675,15 @@ def test_ctrl_c_is_quiet(tmp_path):
 
     assert process.returncode == 130
     assert err == b""
+
+
+def test_a_store_of_another_embedder_is_refused_with_the_command_that_moves_it(run, tmp_path):
+    with HybridMemory.open(tmp_path / "memory", embedder=HashEmbedder()) as memory:
+        memory.scope(user_id="ana").add("I drink green tea in the morning.")
+
+    refused = run("search", "tea")
+    assert refused.code == 2
+    assert "hybrid-memory reembed" in refused.err
+    assert json.loads(run("reembed", "--json").out) == {"encoded": 1}
+    assert run("reembed").out == "encoded 0 texts\n"
+    assert "green tea" in run("search", "What do I drink?").out

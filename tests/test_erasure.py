@@ -207,6 +207,61 @@ def test_no_byte_of_what_was_deleted_or_updated_is_left_after_a_purge(
     assert chroma.scope(user_id="bob").search("lentils", kinds="document")
 
 
+class OtherEmbedder(RandomEmbedder):
+    """Another space, of the same size."""
+
+    name = "other"
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        return super().embed([f"other {text}" for text in texts])
+
+
+@pytest.mark.parametrize("is_moved", [True, False], ids=["after", "within"])
+def test_no_vector_that_a_move_to_another_embedder_keeps_aside_outlives_its_record(
+    tmp_path: Path, is_moved: bool
+) -> None:
+    texts = secrets(32)
+    former, other = RandomEmbedder().embed(texts), OtherEmbedder().embed(texts)
+    with opened(tmp_path, chroma=False) as memory:
+        ana, bob = memory.scope(user_id="ana"), memory.scope(user_id="bob")
+        ana.add_many([{"text": text, "id": str(i)} for i, text in enumerate(texts[:16])])
+        bob.add_many([{"text": text, "id": str(i)} for i, text in enumerate(texts[16:])])
+        killed = OtherEmbedder()
+        if not is_moved:
+            killed.embed = lambda batch: (
+                OtherEmbedder().embed(batch) if batch != texts[24:] else 1 / 0
+            )
+            with pytest.raises(ZeroDivisionError):
+                memory.reembed(killed, batch_size=8)
+        else:
+            memory.reembed(killed, batch_size=8)
+        aside = former if is_moved else other
+        assert {trace.number for trace in memory.verify_erased([], aside).found} >= set(range(24))
+
+        for i in range(4):
+            bob.update(str(i), text=f"Something else, of no matter to anyone: {i}.")
+        bob.delete("4")
+        assert bob.forget(where={"kind": "message"}) == 15
+        assert ana.erase().is_complete
+
+        assert memory.verify_erased(texts, former).is_clean
+        assert memory.verify_erased([], other).is_clean
+
+
+def test_a_purge_removes_the_vectors_of_the_former_embedder(tmp_path: Path) -> None:
+    texts = secrets(12)
+    with opened(tmp_path, chroma=False) as memory:
+        memory.scope(user_id="ana").add_many(texts)
+        memory.reembed(OtherEmbedder())
+        former = RandomEmbedder().embed(texts)
+        assert not memory.verify_erased([], former).is_clean
+
+        assert memory.purge().is_complete
+
+        assert memory.verify_erased([], former).is_clean
+        assert len(memory.scope(user_id="ana").search("tea", k=20)) == 12
+
+
 _READER = """
 import sys
 from pathlib import Path

@@ -120,6 +120,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "backup": carrying.backup,
     "check": checking.check,
     "repair": checking.repair,
+    "reembed": checking.reembed,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -1,4 +1,4 @@
-"""The commands that look after a store: `check` and `repair`."""
+"""The commands that look after a store: `check`, `repair` and `reembed`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybrid_memory import terminal
-from hybrid_memory.cli.opening import opened_memory
+from hybrid_memory.cli.opening import opened_memory, opened_store
 from hybrid_memory.cli.options import PROBLEMS, STORE, JsonOption, StoreOption
 
 if TYPE_CHECKING:
@@ -35,6 +35,30 @@ def repair(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     with opened_memory(store) as memory, terminal.progress("repairing") as bar:
         report = memory.repair(on_progress=bar)
     _reported(report, as_json=as_json)
+
+
+def reembed(
+    store: StoreOption = STORE,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Texts encoded and committed together.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a store of another embedding model to the bundled one, while others read and write.
+
+    If it is killed, the same command goes on where it stopped. The former vectors are kept for the
+    way back until `purge`.
+    """
+    from hybrid_memory import upkeep
+    from hybrid_memory.backends.onnx import MiniLMEmbedder
+
+    size = upkeep.BATCH if batch_size is None else batch_size
+    with opened_store(store) as opened, terminal.progress("encoding") as bar:
+        count = upkeep.reembed(opened, MiniLMEmbedder(), batch_size=size, on_progress=bar)
+    if as_json:
+        terminal.print_json({"encoded": count})
+    else:
+        typer.echo(f"encoded {count} texts")
 
 
 def _reported(report: Report, *, as_json: bool) -> None:

@@ -6,19 +6,21 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, TypeVar, Unpack
 
 from numpy.typing import ArrayLike
 
-from hybrid_memory import indexing, limits, records
+from hybrid_memory import indexing, limits, records, spaces
 from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError, StoreError
 from hybrid_memory.memory import parts as parts_of
+from hybrid_memory.memory.encoding import Encoding
 from hybrid_memory.memory.items import Items
 from hybrid_memory.memory.putting import put
 from hybrid_memory.memory.scope import Scope
@@ -39,7 +41,6 @@ from hybrid_memory.protocols import (
     RecordStore,
     Reranker,
     TokenCounter,
-    Vector,
     VectorIndex,
 )
 from hybrid_memory.types import (
@@ -56,6 +57,8 @@ from hybrid_memory.weights import Weights
 
 if TYPE_CHECKING:
     from hybrid_memory import transfer, upkeep
+
+T = TypeVar("T")
 
 
 class Parts(TypedDict, total=False):
@@ -144,41 +147,57 @@ class HybridMemory:
         }
         parts_of.check(given)
         self._store = store
-        self._embedder = embedder
         self._documents = documents
         # A part given here stands in for the default below, which is then never imported.
         lazy = {"_llm": llm, "_splitter": splitter, "_readers": readers}
         self.__dict__.update({name: part for name, part in lazy.items() if part is not None})
         self._weights = weights or Weights()
-        self._reranker = self._maxsim() if rerank == "maxsim" else rerank
         self._count_tokens = count_tokens or _bundled_token_counter
         self._clock = clock or _utc_now
         self._redact = redact
         self._quota = quota
         self._retention = records.retention(retention or {})
-        self._space_is_set = False
         self._beside: list[HybridMemory] = []
         self._shelves: dict[str, Shelves] = {}  # of items, by their source
-        index = index or _faiss_index
-        self._cache = PartitionCache(
-            lambda namespace: Partition(
-                namespace,
-                store=store,
-                dim=embedder.dim,
-                index=index,
-                index_above=index_above,
-                documents=documents,
-                filling=self._cache.filling,
-            ),
-            max_bytes=max_cache_bytes,
-        )
-        if (space := store.space()) is not None:
-            self._check_space(*space)
-            self._space_is_set = store.rules() is not None
+        self._index = index or _faiss_index
+        self._index_above = index_above
+        self._max_cache_bytes = max_cache_bytes
+        self._filling = threading.RLock()  # held by whoever writes to the document store
+        self._moving = threading.RLock()  # held while this memory moves to another embedder
+        self._encoding = self._encoding_with(embedder)
+        self._reranker = self._maxsim() if rerank == "maxsim" else rerank
+        self._check_name()
         if store.was_interrupted or store.rules() not in (None, indexing.RULES):
             from hybrid_memory import upkeep
 
             upkeep.look_over(store)
+
+    def _encoding_with(self, embedder: Embedder) -> Encoding:
+        def cache(accept: Callable[[int], None]) -> PartitionCache:
+            return PartitionCache(
+                lambda namespace: Partition(
+                    namespace,
+                    store=self._store,
+                    dim=embedder.dim,
+                    index=self._index,
+                    index_above=self._index_above,
+                    documents=self._documents,
+                    filling=self._filling,
+                    accept=accept,
+                ),
+                max_bytes=self._max_cache_bytes,
+                filling=self._filling,
+            )
+
+        return Encoding(self._store, embedder, cache=cache)
+
+    @property
+    def _embedder(self) -> Embedder:
+        return self._encoding.embedder
+
+    @property
+    def _cache(self) -> PartitionCache:
+        return self._encoding.cache
 
     @classmethod
     def open(
@@ -187,6 +206,7 @@ class HybridMemory:
         *,
         embedder: Embedder | None = None,
         durability: Literal["full", "normal"] = "full",
+        reembed: bool = False,
         **parts: Unpack[Parts],
     ) -> HybridMemory:
         """Open the memory of a directory, which is made if it is missing.
@@ -194,6 +214,11 @@ class HybridMemory:
         Without an embedder the bundled all-MiniLM-L6-v2 is used: no key, no network. It is loaded
         when the first text is encoded. `durability`, and what can be done where nothing can be
         written, is explained at `SQLRecordStore.open`, the other parts at `Parts`.
+
+        A store keeps to the vector space that it was first written in. Another name or dimension
+        of the embedder is refused here, other vectors under the same name before the first text is
+        encoded. With `reembed` a store of another space is moved to this embedder first, as by
+        the method of that name.
 
         Raises:
             InvalidInputError: no path, or a part that lacks what it is used for.
@@ -205,10 +230,13 @@ class HybridMemory:
 
         parts_of.check({"embedder": embedder, **parts})  # before a directory is made
         store = SQLRecordStore.open(limits.path(path), durability=durability)
+        embedder = _bundled_embedder() if embedder is None else embedder
         try:
-            return cls(
-                store, embedder=_bundled_embedder() if embedder is None else embedder, **parts
-            )
+            if limits.claim(reembed, "reembed"):
+                from hybrid_memory import upkeep
+
+                upkeep.reembed(store, embedder)
+            return cls(store, embedder=embedder, **parts)
         except BaseException:
             store.close()
             raise
@@ -350,8 +378,8 @@ class HybridMemory:
         return transfer.load(
             path,
             store=self._store,
-            embedder=self._embedder,
-            claim=self._claim_space,
+            embedder=self._encoding,
+            claim=self._encoding.claimed,
             now=limits.when(self._clock(), "now"),
             namespace=None if namespace is None else limits.namespace(namespace),
             on_conflict=on_conflict,
@@ -394,9 +422,10 @@ class HybridMemory:
         from hybrid_memory import upkeep
 
         limits.part(on_progress, "on_progress")
+        self._check_name()
         return upkeep.check(
             self._store,
-            embedder=self._embedder,
+            embedder=self._encoding,
             cache=self._cache,
             documents=self._documents,
             quick=limits.claim(quick, "quick"),
@@ -419,14 +448,52 @@ class HybridMemory:
         from hybrid_memory import upkeep
 
         limits.part(on_progress, "on_progress")
+        self._check_name()
         return upkeep.repair(
             self._store,
-            embedder=self._embedder,
+            embedder=self._encoding,
             cache=self._cache,
             documents=self._documents,
             now=limits.when(self._clock(), "now"),
             on_progress=on_progress,
         )
+
+    def reembed(
+        self,
+        embedder: Embedder,
+        *,
+        batch_size: int = 128,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Move the store, and this memory, to the vector space of another embedder.
+
+        All texts of all namespaces are encoded, `batch_size` at a time, while others read and
+        write in the space that is in force; then the new vectors are put in force at once. A move
+        that was killed goes on where it stopped when it is called again. Returns how many texts
+        were encoded: none if the store is of that space already.
+
+        A memory that was opened with the former embedder, in whichever process, from then on gets
+        EmbedderMismatchError wherever it needs a vector. To go back, call this with the former
+        embedder: its vectors are kept until `purge` or another move, and only what was written
+        since is encoded.
+
+        The switch is one short transaction; what it leaves to be put in place is done in batches.
+
+        Raises:
+            ConflictError: somebody else began to move the store to a third space.
+            VectorError: the embedder gave something else than finite vectors of its dimension.
+        """
+        from hybrid_memory import upkeep
+
+        limits.whole(batch_size, "batch_size", low=1)
+        limits.part(on_progress, "on_progress")
+        with self._moving:
+            encoded = upkeep.reembed(
+                self._store, embedder, batch_size=batch_size, on_progress=on_progress
+            )
+            if embedder is not self._embedder:
+                self._encoding = self._encoding_with(embedder)
+        return encoded
 
     def purge(self, *, timeout_s: float = PURGE_TIMEOUT_S) -> Erased:
         """Remove from all files, and from RAM, what deletes and updates left behind.
@@ -435,7 +502,8 @@ class HybridMemory:
         of the file, and its vector in the document store. The database and, where it is a
         directory of ours, Chroma's are written anew: about as long as copying them takes.
         What is in the way for longer than `timeout_s`, as a reader of another process may be, is
-        told in `Erased.unfinished`; then purge again.
+        told in `Erased.unfinished`; then purge again. The vectors that `reembed` keeps for the way
+        back go too.
         """
         from hybrid_memory import upkeep
 
@@ -496,13 +564,22 @@ class HybridMemory:
     ) -> None:
         self.close()
 
-    def _check_space(self, name: str, dim: int) -> None:
-        mine = (self._embedder.name, self._embedder.dim)
-        if mine != (name, dim):
-            raise EmbedderMismatchError(
-                f"the store was written with {name} ({dim} dimensions), the embedder is "
-                f"{mine[0]} ({mine[1]}); open it with the former, or use another directory"
-            )
+    def _check_name(self) -> None:
+        """Refuse a store that says to be of another embedder: its vectors are compared later."""
+        if (space := self._store.space()) is not None:
+            spaces.refuse_other_name(space, self._embedder)
+
+    def _in_space(self, act: Callable[[Encoding], T]) -> T:
+        """Return what is done with the encoding; if it was replaced meanwhile, with the new one."""
+        encoding = self._encoding
+        try:
+            return act(encoding)
+        except EmbedderMismatchError:
+            with self._moving:  # a move by this memory is over then
+                now = self._encoding
+            if now is encoding:
+                now.check_again()
+            return act(now)
 
     def _redacted(self, record: Record) -> Record:
         return record if self._redact is None else records.redacted(record, self._redact)
@@ -518,23 +595,35 @@ class HybridMemory:
         on_conflict: OnConflict,
     ) -> list[Record]:
         """Encode, then commit: no writer waits for an encoder."""
-        if on_conflict != "error":
-            return put(
-                self._store,
-                self._embedder,
-                namespace,
-                made,
-                at_given=at_given,
-                on_conflict=on_conflict,
-                claim=self._claim_space,
-                finish=self._expiring,
-                bound=self._bound(),
+
+        def insert(encoding: Encoding) -> list[Record]:
+            if on_conflict != "error":
+                return put(
+                    self._store,
+                    encoding,
+                    namespace,
+                    made,
+                    at_given=at_given,
+                    on_conflict=on_conflict,
+                    finish=self._expiring,
+                    bound=self._bound(),
+                )
+            drafts = encoding.drafts(made, at_given=at_given)
+            drafts = [self._expiring(draft) for draft in drafts]
+            return self._store.insert(namespace, drafts, bound=self._bound())
+
+        return self._in_space(insert)
+
+    def _update(
+        self, namespace: Namespace, new: Record, *, expected_version: int, bound: Bound | None
+    ) -> Record:
+        def update(encoding: Encoding) -> Record:
+            [draft] = encoding.drafts([new], at_given=[True])
+            return self._store.update(
+                namespace, draft, expected_version=expected_version, bound=bound
             )
-        drafts = indexing.drafts(made, self._embedder, at_given=at_given)
-        drafts = [self._expiring(draft) for draft in drafts]
-        if drafts:
-            self._claim_space()
-        return self._store.insert(namespace, drafts, bound=self._bound())
+
+        return self._in_space(update)
 
     def _expiring(self, draft: Draft) -> Draft:
         if not self._retention:
@@ -548,16 +637,6 @@ class HybridMemory:
         if self._quota is None:
             return None
         return Bound(self._quota, limits.when(self._clock(), "now"))
-
-    def _claim_space(self) -> None:
-        if not self._space_is_set:
-            if self._store.rules() is None:
-                self._store.set_rules(indexing.RULES)
-            self._check_space(*self._store.set_space(self._embedder.name, self._embedder.dim))
-            self._space_is_set = True
-
-    def _encode(self, query: str) -> Vector:
-        return limits.unit_vector(self._embedder.embed_query(query), dim=self._embedder.dim)
 
     def _fence_key(self, namespace: Namespace, session_id: str | None) -> bytes:
         """Return what names the memory block of a session: the same as long as the store lives.

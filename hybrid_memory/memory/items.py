@@ -32,6 +32,7 @@ from hybrid_memory.score import score
 from hybrid_memory.types import Item, ItemChange, Namespace, Query, Record, Where
 
 if TYPE_CHECKING:
+    from hybrid_memory.memory.encoding import Encoding
     from hybrid_memory.memory.engine import HybridMemory
 
 _SELF_EXPLAINING = ("content", "text", "memory", "data")  # keys whose value needs no name
@@ -78,11 +79,16 @@ class Items:
             ]
             for namespace, those in wanted.items()
         }
-        drafts = self._drafts([record for records in new.values() for record in records])
-        if drafts:
-            self._memory._claim_space()
+        self._memory._in_space(partial(self._write, wanted, new))
+
+    def _write(
+        self,
+        wanted: Mapping[Namespace, Mapping[str, ItemChange]],
+        new: Mapping[Namespace, Sequence[Record]],
+        encoding: Encoding,
+    ) -> None:
         mine: dict[Namespace, list[Draft]] = {}
-        for draft in drafts:
+        for draft in self._drafts([one for records in new.values() for one in records], encoding):
             mine.setdefault(draft.record.namespace, []).append(draft)
         # Who reads what was there, and writes, must not be overtaken in between.
         with self._shelves.writing:
@@ -139,20 +145,21 @@ class Items:
         ]
         return [first, *others]
 
-    def _drafts(self, records: Sequence[Record]) -> list[Draft]:
+    def _drafts(self, records: Sequence[Record], encoding: Encoding) -> list[Draft]:
         texts = list(dict.fromkeys(map(indexing.index_text, filter(indexing.is_ranked, records))))
         vectors: dict[str, Vector] = {}
         if texts:
-            embedder = self._memory._embedder
-            rows = limits.unit_vectors(embedder.embed(texts), count=len(texts), dim=embedder.dim)
+            rows = limits.unit_vectors(encoding.embed(texts), count=len(texts), dim=encoding.dim)
             vectors = dict(zip(texts, rows, strict=True))
-        return [
-            indexing.draft(
-                record,
-                vectors[indexing.index_text(record)] if indexing.is_ranked(record) else None,
-            )
-            for record in records
-        ]
+        return encoding.claimed(
+            [
+                indexing.draft(
+                    record,
+                    vectors[indexing.index_text(record)] if indexing.is_ranked(record) else None,
+                )
+                for record in records
+            ]
+        )
 
     def _there(
         self, namespace: Namespace, new: Iterable[Record], keys: Iterable[str]
@@ -281,22 +288,27 @@ class Items:
         self, query: str, shelved: Sequence[Shelf], now: datetime
     ) -> Iterator[tuple[Record, float | None]]:
         """Yield each item once with its best score, best first; then those without a text."""
-        asked = Asked.of(query, now=now)
         held = {shelf.namespace: shelf for shelf in shelved}
-        views = [self._memory._cache.views(namespace)[0] for namespace in held]
-        views = [view for view in views if view.alive.any()]
-        analyzed = Recall(self._memory, (), None).analyzed(asked, views)
-        vector = self._memory._encode(analyzed.dense_text)
-        pools = [self._pool(view, analyzed, vector) for view in views]
-        ranking = Ranking(
-            [(pool, score(analyzed, pool)) for pool in pools],
-            weights=self._memory._weights,
-            now=limits.microseconds(now),
-            version=analyzed.version,
-        )
+        asked = Asked.of(query, now=now)
+        ranking = self._memory._in_space(partial(self._ranking, asked, list(held)))
         yield from _best_of_each(ranking, held)
         unranked = (item for item in shelves.latest(list(shelved)) if not indexing.is_ranked(item))
         yield from ((item, None) for item in unranked)
+
+    def _ranking(
+        self, asked: Asked, namespaces: Sequence[Namespace], encoding: Encoding
+    ) -> Ranking:
+        views = [encoding.cache.views(namespace)[0] for namespace in namespaces]
+        views = [view for view in views if view.alive.any()]
+        analyzed = Recall(self._memory, (), None).analyzed(asked, views)
+        vector = encoding.embed_query(analyzed.dense_text)
+        pools = [self._pool(view, analyzed, vector) for view in views]
+        return Ranking(
+            [(pool, score(analyzed, pool)) for pool in pools],
+            weights=self._memory._weights,
+            now=limits.microseconds(asked.now),
+            version=analyzed.version,
+        )
 
     def _pool(self, view: View, query: Query, vector: Vector) -> Pool:
         """Return the texts of items in a view; those that have expired are the caller's matter."""

@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from hybrid_memory import indexing, words
+from hybrid_memory import words
 from hybrid_memory.errors import ConflictError
-from hybrid_memory.protocols import Bound, Draft, Embedder, OnConflict, RecordStore
+from hybrid_memory.memory.encoding import Encoding
+from hybrid_memory.protocols import Bound, Draft, OnConflict, RecordStore
 from hybrid_memory.types import Namespace, Record
 
 
 def put(
     store: RecordStore,
-    embedder: Embedder,
+    encoding: Encoding,
     namespace: Namespace,
     records: Sequence[Record],
     *,
     at_given: Sequence[bool],
     on_conflict: OnConflict,
-    claim: Callable[[], None],
     finish: Callable[[Draft], Draft] = lambda draft: draft,
     bound: Bound | None = None,
 ) -> list[Record]:
     """Store what is new or, with "replace", says something else; return the records as stored.
 
     All in one commit, within a bound. Nothing is encoded again that is there as it is. Of an id
-    given twice, the last one counts. `claim` is called before anything is stored, and `finish` has
-    the last word on each.
+    given twice, the last one counts. `finish` has the last word on each.
 
     Raises:
         ConflictError: an id is taken by a record of another kind.
@@ -51,8 +50,7 @@ def put(
         wanted[record.id] = record if stored is None else _next(record, stored)
     if wanted:
         news = list(wanted.values())
-        drafts = indexing.drafts(news, embedder, at_given=[True] * len(news))
-        claim()
+        drafts = encoding.drafts(news, at_given=[True] * len(news))
         drafts = [finish(draft) for draft in drafts]
         store.restore(namespace, drafts, on_conflict=on_conflict, bound=bound)
         wanted = {draft.record.id: draft.record for draft in drafts}

@@ -16,6 +16,7 @@ from hybrid_memory.memory.handle import Handle
 from hybrid_memory.memory.recall import Asked
 from hybrid_memory.merge import Cut
 from hybrid_memory.prompt import Context, closed, pack
+from hybrid_memory.protocols import Vector
 from hybrid_memory.types import Budget, Gate, Hit, Kind, Record, Where, Why
 
 SESSION_TURNS = 6  # the newest turns that a context may show
@@ -80,11 +81,11 @@ class ReadPath(Handle):
         if mmr_lambda is not None:
             limits.fraction(mmr_lambda, "mmr_lambda")
         if isinstance(query, str):
-            vector = self._memory._encode(limits.text(query, "query"))
+            question: str | Vector = limits.text(query, "query")
         else:
-            vector = limits.unit_vector(query, dim=self._memory._embedder.dim)
+            question = limits.unit_vector(query, dim=self._memory._embedder.dim)
         return self._recall.nearest(
-            vector,
+            question,
             k,
             now=self._now(now),
             kinds=limits.kinds(kinds),

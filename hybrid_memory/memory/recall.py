@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ from hybrid_memory.types import NOTHING, Hit, Kind, Namespace, Query, Record, Wh
 from hybrid_memory.weights import Weights
 
 if TYPE_CHECKING:
+    from hybrid_memory.memory.encoding import Encoding
     from hybrid_memory.memory.engine import HybridMemory
 
 SECOND_LOOK = 50  # candidates that the second stage looks at
@@ -106,16 +108,24 @@ class Recall:
 
     def ask(self, asked: Asked, cut: Cut, *, whole: bool = False) -> Recalled:
         """Return the best hits; `whole` compares all records, also where an index would do."""
+        while True:
+            encoding = self._memory._encoding
+            found = self._memory._in_space(partial(self._ask, asked, cut, whole=whole))
+            # A document store may have been filled with other vectors under its feet.
+            if self._memory._encoding is encoding:
+                return found
+
+    def _ask(self, asked: Asked, cut: Cut, encoding: Encoding, *, whole: bool) -> Recalled:
         # They are asked while this thread encodes and reads.
         pending = outside.start(self._sources, asked.text)
         told = _NOTHING_TOLD
         vector: Vector | None = None
         width = None if whole else max(WIDTH, 2 * cut.k)
         for last_try in (False, False, True):
-            views = self._views(asked.kinds)
+            views = self._views(asked.kinds, encoding)
             query = self.analyzed(asked, views)
             if vector is None:
-                vector = self._memory._encode(query.dense_text)
+                vector = encoding.embed_query(query.dense_text)
                 told = _told(pending, asked)
             pools = [
                 gather(
@@ -143,7 +153,7 @@ class Recall:
             # that is damaged.
             missing = [one.key for one in ranked if one.key not in found]
             for namespace, key in missing:
-                self._memory._cache.hide(namespace, [key])
+                encoding.cache.hide(namespace, [key])
             if not missing or last_try:
                 break
         there = [one for one in ranked if one.key in found]
@@ -152,7 +162,7 @@ class Recall:
 
     def nearest(
         self,
-        vector: Vector,
+        question: str | Vector,
         k: int,
         *,
         now: datetime,
@@ -162,18 +172,39 @@ class Recall:
         fetch_k: int = 0,
     ) -> list[Hit]:
         """Return the k nearest records; with a lambda k of the `fetch_k` nearest, by MMR."""
+
+        def find(encoding: Encoding) -> list[Hit]:
+            vector = encoding.embed_query(question) if isinstance(question, str) else question
+            return self._nearest(
+                vector, k, encoding, now, kinds, where, mmr_lambda=mmr_lambda, fetch_k=fetch_k
+            )
+
+        return self._memory._in_space(find)
+
+    def _nearest(
+        self,
+        vector: Vector,
+        k: int,
+        encoding: Encoding,
+        now: datetime,
+        kinds: frozenset[Kind] | None,
+        where: Predicate | None,
+        *,
+        mmr_lambda: float | None,
+        fetch_k: int,
+    ) -> list[Hit]:
         wanted = k if mmr_lambda is None else max(k, fetch_k)
         query = Query(text="", dense_text="", words=(), terms=(), now=now)
         for last_try in (False, False, True):
             pools = [
                 gather(query, vector, view, kinds=kinds, where=where, width=max(WIDTH, 2 * wanted))
-                for view in self._views(kinds)
+                for view in self._views(kinds, encoding)
             ]
             ranked = nearest(pools, wanted, k=k, mmr_lambda=mmr_lambda)
             found = self._fetch(ranked, _NOTHING_TOLD)
             missing = [one.key for one in ranked if one.key not in found]
             for namespace, key in missing:
-                self._memory._cache.hide(namespace, [key])
+                encoding.cache.hide(namespace, [key])
             if not missing or last_try:
                 break
         there = [one for one in ranked if one.key in found]
@@ -250,7 +281,8 @@ class Recall:
 
     def analyzed(self, asked: Asked, views: Sequence[View] | None = None) -> Query:
         """Return what a question asks of these namespaces."""
-        views = self._views(asked.kinds) if views is None else views
+        if views is None:
+            views = self._memory._in_space(partial(self._views, asked.kinds))
         if not views:
             return analyze(asked.text, now=asked.now)
         span = (
@@ -260,10 +292,10 @@ class Recall:
         speakers = frozenset().union(*(view.speakers for view in views))
         return analyze(asked.text, now=asked.now, speakers=speakers, span=span)
 
-    def _views(self, kinds: frozenset[Kind] | None) -> list[View]:
+    def _views(self, kinds: frozenset[Kind] | None, encoding: Encoding) -> list[View]:
         views = []
         for namespace in self._namespaces:
-            memories, papers = self._memory._cache.views(namespace)
+            memories, papers = encoding.cache.views(namespace)
             if kinds is None or kinds - {"document"}:
                 views.append(memories)
             if kinds is None or "document" in kinds:

@@ -219,8 +219,9 @@ class WritePath(Handle):
         if proposal.kind != "instruction" or not records.is_proposed(proposal):
             raise InvalidInputError(f"record {id!r} is not a proposed instruction")
         new = records.confirmed(proposal, source)
-        [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
-        return self._store.update(self.namespace, draft, expected_version=proposal.version)
+        return self._memory._update(
+            self.namespace, new, expected_version=proposal.version, bound=None
+        )
 
     def add_documents(
         self,
@@ -296,11 +297,10 @@ class WritePath(Handle):
             limits.whole(expected_version, "expected_version", low=0, high=2**63 - 1)
         old = self.get(id)
         new = self._memory._redacted(records.changed(old, changes))
-        [draft] = indexing.drafts([new], self._memory._embedder, at_given=[True])
         # What was read is what is changed: another writer in between must not be undone.
         version = old.version if expected_version is None else expected_version
-        return self._store.update(
-            self.namespace, draft, expected_version=version, bound=self._memory._bound()
+        return self._memory._update(
+            self.namespace, new, expected_version=version, bound=self._memory._bound()
         )
 
 

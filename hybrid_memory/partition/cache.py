@@ -16,11 +16,17 @@ from hybrid_memory.types import Namespace
 class PartitionCache:
     """The partitions in use, least recently used out first once they pass a size in bytes."""
 
-    def __init__(self, make: Callable[[Namespace], Partition], *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[Namespace], Partition],
+        *,
+        max_bytes: int,
+        filling: threading.RLock | None = None,
+    ) -> None:
         self._make = make
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self.filling = threading.RLock()  # held by whoever writes to the document store
+        self.filling = filling or threading.RLock()  # held by whoever writes to the document store
         self._partitions: OrderedDict[Namespace, Partition] = OrderedDict()
         self._sizes: dict[Namespace, int] = {}
         self._bytes = 0

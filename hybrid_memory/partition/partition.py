@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hybrid_memory.partition.filling import collection_of, fill
 from hybrid_memory.partition.shelf import DAMAGED, Shelf, sound
@@ -30,8 +30,11 @@ class Partition:
         index_above: int,
         documents: DocumentStore | None,
         filling: threading.RLock | None = None,
+        accept: Callable[[int], None] | None = None,
     ) -> None:
+        """`accept` raises if vectors of a generation are not of the space of the questions."""
         self._namespace = namespace
+        self._accept = accept
         self._filling = filling or threading.RLock()
         self._collection = collection_of(store, namespace) if documents is not None else namespace
         self._store = store
@@ -110,6 +113,8 @@ class Partition:
             with_document_vectors=self._documents is None,
         )
         for changes in reading:
+            if self._accept is not None:
+                self._accept(changes.generation)
             if changes.is_afresh:
                 self._clear()
             position = changes.position

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hybrid_memory.testing.retrievers import RetrieverSuite
     from hybrid_memory.testing.splitters import DocumentSplitterSuite
     from hybrid_memory.testing.vector_indexes import VectorIndexSuite
+    from hybrid_memory.testing.vector_spaces import VectorSpaceSuite
 
 _SUITES = {
     "ChatModelSuite": "chat_models",
@@ -51,6 +52,7 @@ _SUITES = {
     "RerankerSuite": "rerankers",
     "RetrieverSuite": "retrievers",
     "VectorIndexSuite": "vector_indexes",
+    "VectorSpaceSuite": "vector_spaces",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "ScriptedChat",
     "TextReader",
     "VectorIndexSuite",
+    "VectorSpaceSuite",
     "WordOverlapReranker",
     "WordRetriever",
 ]

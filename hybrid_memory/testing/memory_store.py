@@ -16,9 +16,26 @@ from types import MappingProxyType
 from typing import Any
 
 from hybrid_memory import pruning, restoring
-from hybrid_memory.errors import ConflictError, NotFoundError, StoreCorruptError, StoreError
+from hybrid_memory.errors import (
+    ConflictError,
+    EmbedderMismatchError,
+    NotFoundError,
+    StoreCorruptError,
+    StoreError,
+)
 from hybrid_memory.limits import microseconds, to_json
-from hybrid_memory.protocols import Bound, Changes, Depth, Draft, IndexRow, OnConflict, Stored
+from hybrid_memory.protocols import (
+    Bound,
+    Changes,
+    Depth,
+    Draft,
+    IndexRow,
+    OnConflict,
+    Space,
+    Stored,
+    Vector,
+    Vectors,
+)
 from hybrid_memory.pruning import Candidate, Size
 from hybrid_memory.types import (
     KINDS,
@@ -53,6 +70,7 @@ class _Shelf:
     kept: dict[str, _Kept] = field(default_factory=dict)
     removed: list[tuple[int, int]] = field(default_factory=list)  # (change, key)
     profile: dict[str, Any] = field(default_factory=dict)
+    switched: int = 0  # what the counter was when all vectors were last replaced
     damaged_keys: set[str] = field(default_factory=set)  # of the profile
     quarantine: list[tuple[str, str]] = field(default_factory=list)  # ("record" or "profile", id)
 
@@ -110,9 +128,14 @@ class MemoryRecordStore:
         self._told: set[int] = set()
         self._shelves: dict[Namespace, _Shelf] = {}
         self._numbers = itertools.count(1)  # never used twice
-        self._space: tuple[str, int] | None = None
+        self._space: Space | None = None
+        self._beside: Space | None = None
+        self._is_former = False  # whether that one was in force before
+        self._generations = itertools.count(1)
+        # By key, with the change that the record was at: after another one it is not its vector.
+        self._aside: dict[int, tuple[int, Vector]] = {}
         self._lock = threading.RLock()
-        self._beside: dict[str, MemoryRecordStore] = {}
+        self._stores: dict[str, MemoryRecordStore] = {}
 
     def insert(
         self, namespace: Namespace, drafts: Sequence[Draft], *, bound: Bound | None = None
@@ -120,6 +143,7 @@ class MemoryRecordStore:
         """See `RecordStore.insert`."""
         with self._lock:
             shelf = self._shelf(namespace)
+            self._keep_to_space(drafts)
             _refuse_damage(shelf, [draft.record.id for draft in drafts])
             known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
             fresh: list[Draft] = []
@@ -150,6 +174,7 @@ class MemoryRecordStore:
         """See `RecordStore.restore`."""
         with self._lock:
             shelf = self._shelf(namespace)
+            self._keep_to_space(drafts)
             known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
             plan = restoring.plan(known, drafts, shelf.profile, profile, on_conflict)
             shelf.make_room([*plan.replaced, *plan.added], bound)
@@ -193,6 +218,7 @@ class MemoryRecordStore:
             version = kept.draft.record.version
             if expected_version not in (None, version):
                 raise ConflictError(f"record {id_!r} is at version {version}")
+            self._keep_to_space([draft])
             shelf.make_room([draft], bound)
             shelf.counter += 1
             record = replace(draft.record, version=version + 1)
@@ -312,17 +338,20 @@ class MemoryRecordStore:
         with self._lock:
             shelf = self._shelf(namespace)
             position = shelf.position
-            was_erased = since > 0 and since >> 32 != shelf.number
-            reached = 0 if was_erased else since & (2**32 - 1)
+            was_erased = since >> 32 != shelf.number
+            is_afresh = since > 0 and (was_erased or since & (2**32 - 1) < shelf.switched)
+            reached = 0 if is_afresh or was_erased else since & (2**32 - 1)
+            generation = 0 if self._space is None else self._space.generation
             removed = [key for change, key in shelf.removed if change > reached] if reached else []
             kept = [kept for kept in shelf.kept.values() if kept.change > reached]
         rows = [_index_row(one, with_document_vectors) for one in sorted(kept, key=_by_key)]
         if position <= since:
             return
-        if removed or was_erased:
-            yield Changes(position, (), removed, is_afresh=was_erased)
+        if removed or is_afresh:
+            yield Changes(position, (), removed, is_afresh=is_afresh, generation=generation)
         for start in range(0, len(rows), self._slice_size):
-            yield Changes(position, rows[start : start + self._slice_size])
+            part = rows[start : start + self._slice_size]
+            yield Changes(position, part, generation=generation)
 
     def stats(self, namespace: Namespace) -> Stats:
         """See `RecordStore.stats`."""
@@ -368,15 +397,108 @@ class MemoryRecordStore:
             shelf.quarantine = [one for one in shelf.quarantine if one != ("profile", key)]
             return there
 
-    def space(self) -> tuple[str, int] | None:
+    def space(self) -> Space | None:
         """See `RecordStore.space`."""
         return self._space
 
-    def set_space(self, name: str, dim: int) -> tuple[str, int]:
+    def set_space(self, space: Space) -> Space:
         """See `RecordStore.set_space`."""
         with self._lock:
-            self._space = self._space or (name, dim)
-            return self._space
+            found = self._space or space._replace(generation=next(self._generations))
+            if found.probes is None and found[:2] == space[:2]:
+                found = found._replace(probes=space.probes)
+            self._space = found
+            return found
+
+    def spaces_aside(self) -> list[Space]:
+        """See `RecordStore.spaces_aside`."""
+        return [] if self._beside is None else [self._beside]
+
+    def open_space(self, space: Space) -> Space:
+        """See `RecordStore.open_space`."""
+        with self._lock:
+            self._aside.clear()
+            self._is_former = False
+            self._beside = space._replace(generation=next(self._generations))
+            return self._beside
+
+    def unmoved(self, generation: int, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        """See `RecordStore.unmoved`."""
+        with self._lock:
+            left = [one for one in self._ranked() if one.key > after and not self._is_moved(one)]
+            return [_stored(one) for one in sorted(left, key=_by_key)][:limit]
+
+    def count_moved(self, generation: int) -> tuple[int, int]:
+        """See `RecordStore.count_moved`."""
+        with self._lock:
+            ranked = self._ranked()
+            return sum(map(self._is_moved, ranked)), len(ranked)
+
+    def move(self, generation: int, rows: Sequence[tuple[Stored, Vector]]) -> int:
+        """See `RecordStore.move`."""
+        with self._lock:
+            self._check_beside(generation)
+            now = {one.key: one.change for one in self._ranked()}
+            same = [(row, vector) for row, vector in rows if now.get(row.key) == row.change]
+            self._aside |= {row.key: (row.change, vector) for row, vector in same}
+            return len(same)
+
+    def switch_space(
+        self, generation: int, *, encode: Callable[[Sequence[Record]], Vectors], limit: int
+    ) -> bool:
+        """See `RecordStore.switch_space`."""
+        with self._lock:
+            self._check_beside(generation)
+            rest = [one for one in self._ranked() if not self._is_moved(one)]
+            whole = [one for one in rest if not one.is_damaged]
+            if len(whole) > limit:
+                return False
+            if whole:
+                encoded = encode([one.draft.record for one in whole])
+                for one, vector in zip(whole, encoded, strict=True):
+                    self._aside[one.key] = one.change, vector
+            former: dict[int, tuple[int, Vector]] = {}
+            for one in self._ranked():
+                if one.draft.vector is not None:
+                    former[one.key] = one.change, one.draft.vector
+                moved = self._aside[one.key][1] if self._is_moved(one) else None
+                one.draft = replace(one.draft, vector=moved)
+            self._aside = former
+            self._space, self._beside, self._is_former = self._beside, self._space, True
+            for shelf in self._shelves.values():
+                if shelf.counter:
+                    shelf.counter += 1
+                    shelf.switched = shelf.counter
+            return True
+
+    def settle_space(self, *, limit: int = 1000) -> int:
+        """Return 0: a switch leaves nothing to be done."""
+        return 0
+
+    def drop_former_spaces(self) -> int:
+        """See `RecordStore.drop_former_spaces`."""
+        with self._lock:
+            if not self._is_former:
+                return 0
+            self._aside.clear()
+            self._beside, self._is_former = None, False
+            return 1
+
+    def _ranked(self) -> list[_Kept]:
+        every = [kept for shelf in self._shelves.values() for kept in shelf.kept.values()]
+        return [kept for kept in every if kept.draft.vector is not None]
+
+    def _is_moved(self, kept: _Kept) -> bool:
+        return self._aside.get(kept.key, (None,))[0] == kept.change
+
+    def _check_beside(self, generation: int) -> None:
+        if self._beside is None or self._beside.generation != generation:
+            raise ConflictError("somebody else moves this store, or has done so meanwhile")
+
+    def _keep_to_space(self, drafts: Sequence[Draft]) -> None:
+        said = {draft.generation for draft in drafts if draft.vector is not None} - {None}
+        if said and (self._space is None or said != {self._space.generation}):
+            raise EmbedderMismatchError("the store was moved to another vector space meanwhile")
 
     def damage(
         self, namespace: Namespace, *, id: str | None = None, profile_key: str | None = None
@@ -443,6 +565,7 @@ class MemoryRecordStore:
         """See `RecordStore.refresh`."""
         done = 0
         with self._lock:
+            self._keep_to_space([draft for _, draft in rows])
             shelf = self._shelf(namespace)
             held = {kept.key: kept for kept in shelf.kept.values()}
             for row, draft in rows:
@@ -509,7 +632,7 @@ class MemoryRecordStore:
     def beside(self, name: str) -> MemoryRecordStore:
         """See `RecordStore.beside`."""
         with self._lock:
-            return self._beside.setdefault(name, MemoryRecordStore(slice_size=self._slice_size))
+            return self._stores.setdefault(name, MemoryRecordStore(slice_size=self._slice_size))
 
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import ConflictError
-from hybrid_memory.protocols import Bound, Embedder, OnConflict, RecordStore
+from hybrid_memory.protocols import Bound, Draft, Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
 from hybrid_memory.transfer.reading import Line, Origin, reader
 from hybrid_memory.types import Imported, Namespace, Quota, Record
@@ -24,7 +24,7 @@ def load(
     *,
     store: RecordStore,
     embedder: Embedder,
-    claim: Callable[[], None],
+    claim: Callable[[Sequence[Draft]], list[Draft]],
     now: datetime,
     namespace: Namespace | None = None,
     on_conflict: OnConflict = "error",
@@ -34,8 +34,8 @@ def load(
 ) -> Imported:
     """Store what an export or an importer yields, in batches, and return the counts.
 
-    Of a batch all is stored or, if a line of it is refused, nothing. `claim` is called before
-    anything is stored. With a `namespace` everything goes there. `redact` goes over each string.
+    Of a batch all is stored or, if a line of it is refused, nothing. `claim` gets all drafts before
+    they are stored. With a `namespace` everything goes there. `redact` goes over each string.
 
     Raises:
         TransferError: the file cannot be read, or a line of it is malformed.
@@ -71,7 +71,7 @@ def _store(
     batch: Sequence[Line],
     store: RecordStore,
     embedder: Embedder,
-    claim: Callable[[], None],
+    claim: Callable[[Sequence[Draft]], list[Draft]],
     on_conflict: OnConflict,
     bound: Bound | None,
 ) -> Imported:
@@ -93,8 +93,7 @@ def _store(
         for line in fresh
         if line.record
     ]
-    if drafts:
-        claim()
+    drafts = claim(drafts)
     for namespace in dict.fromkeys([*(line.namespace for line in fresh), *profiles]):
         imported += store.restore(
             namespace,

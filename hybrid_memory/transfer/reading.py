@@ -15,9 +15,9 @@ from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from hybrid_memory import indexing, limits, records
+from hybrid_memory import indexing, limits, records, spaces
 from hybrid_memory.errors import InvalidInputError, TransferError
-from hybrid_memory.protocols import Embedder, Vector
+from hybrid_memory.protocols import Embedder, Space, Vector
 from hybrid_memory.transfer.form import FIELDS, FORMAT, TIMES, VERSION
 from hybrid_memory.types import KINDS, ROLES, Items, Namespace, Record
 
@@ -98,8 +98,7 @@ def _parsed(
     lines = _objects(file)
     place, header = next(lines, ("line 1", {}))
     _check_header(place, header)
-    same_space = header.get("space") == {"name": embedder.name, "dim": embedder.dim}
-    dim = embedder.dim if same_space else None
+    dim = embedder.dim if _is_of(header.get("space"), embedder) else None
     rules = header.get("rules")
     if isinstance(rules, bool) or not isinstance(rules, int) or rules > indexing.RULES:
         dim, rules = None, 0
@@ -117,6 +116,21 @@ def _parsed(
                 yield line
         except InvalidInputError as error:
             raise TransferError(f"{place}: {error}") from error
+
+
+def _is_of(space: object, embedder: Embedder) -> bool:
+    """Tell whether the vectors of a file are what the embedder makes; if in doubt they are not."""
+    if not isinstance(space, dict) or not isinstance(space.get("probes"), str):
+        return False
+    if (space.get("name"), space.get("dim")) != (embedder.name, embedder.dim):
+        return False
+    try:
+        probes = base64.b64decode(space["probes"], validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    # Of four bytes a value, or they cannot be compared.
+    there = Space(embedder.name, embedder.dim, probes[: len(probes) // 4 * 4])
+    return spaces.is_same(there, spaces.space_of(embedder))
 
 
 def _objects(file: IO[Any]) -> Iterator[tuple[str, dict[str, Any]]]:

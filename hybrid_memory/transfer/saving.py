@@ -20,7 +20,7 @@ from hybrid_memory.errors import (
     StoreFullError,
     TransferError,
 )
-from hybrid_memory.protocols import RecordStore, Stored
+from hybrid_memory.protocols import RecordStore, Space, Stored
 from hybrid_memory.transfer.form import FIELDS, FORMAT, TIMES, VERSION, OnProgress
 from hybrid_memory.types import Namespace
 
@@ -53,7 +53,7 @@ def save(
     total, done = sum(counts.values()), 0
     with _writer(target) as write:
         space = store.space()
-        named = None if space is None else {"name": space[0], "dim": space[1]}
+        named = None if space is None else _named(space, vectors=vectors)
         rules = store.rules() or indexing.RULES
         write({"format": FORMAT, "version": VERSION, "space": named, "rules": rules})
         for namespace in counts:
@@ -66,6 +66,14 @@ def save(
                 if on_progress is not None:
                     on_progress(done, max(total, done))
     return done
+
+
+def _named(space: Space, *, vectors: bool) -> dict[str, Any]:
+    """Return what a space is known by; its probes only where there are vectors to be judged."""
+    named: dict[str, Any] = {"name": space.name, "dim": space.dim}
+    if vectors and space.probes is not None:
+        named["probes"] = base64.b64encode(space.probes).decode()
+    return named
 
 
 def _profile(store: RecordStore, namespace: Namespace) -> dict[str, Any]:

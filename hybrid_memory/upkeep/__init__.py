@@ -2,11 +2,13 @@
 
 from hybrid_memory.upkeep.checking import check, look_over
 from hybrid_memory.upkeep.erasing import erase, purge
+from hybrid_memory.upkeep.reembedding import BATCH, reembed
 from hybrid_memory.upkeep.repairing import repair
 from hybrid_memory.upkeep.report import Problem, Report
 from hybrid_memory.upkeep.scanning import OUTSIDE_OF_SCAN, verify_erased
 
 __all__ = [
+    "BATCH",
     "OUTSIDE_OF_SCAN",
     "Problem",
     "Report",
@@ -14,6 +16,7 @@ __all__ = [
     "erase",
     "look_over",
     "purge",
+    "reembed",
     "repair",
     "verify_erased",
 ]

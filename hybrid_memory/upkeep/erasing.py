@@ -86,6 +86,10 @@ def _purge(
         files = [str(path) for path in documents.files()]
         freed = before - _size(documents)
     try:
+        if namespace is None:
+            while store.settle_space():
+                pass
+            store.drop_former_spaces()
         purged = store.purge(timeout_s=timeout_s)
     except StoreError as error:
         purged = Erased(unfinished=(f"the files were not purged: {error}; purge again",))
@@ -123,7 +127,7 @@ def _catch_up(documents: DocumentStore, store: RecordStore) -> None:
         if since > position:
             documents.drop(collection)  # it is filled anew at the next read
         elif since and space is not None:
-            fill(documents, store, namespace, since=since, to=position, dim=space[1])
+            fill(documents, store, namespace, since=since, to=position, dim=space.dim)
 
 
 def _size(documents: DocumentStore) -> int:

@@ -14,7 +14,7 @@ from datetime import datetime
 from hybrid_memory import indexing
 from hybrid_memory.errors import SchemaVersionError, StoreCorruptError
 from hybrid_memory.partition import PartitionCache, collection_of, fill
-from hybrid_memory.protocols import DocumentStore, Draft, Embedder, RecordStore, Stored
+from hybrid_memory.protocols import DocumentStore, Draft, Embedder, RecordStore, Space, Stored
 from hybrid_memory.types import Namespace, Record
 from hybrid_memory.upkeep import rows
 from hybrid_memory.upkeep.checking import UNREADABLE, OnProgress, documents_detail, note_lost
@@ -34,6 +34,7 @@ def repair(
 ) -> Report:
     """See `HybridMemory.repair`."""
     written_by = _rules(store)
+    space = store.space()
     findings = Findings()
     broken = store.integrity("full")
     if broken:
@@ -52,7 +53,9 @@ def repair(
                 damaged = [row for row in page if row.record is None]
                 _set_aside(store, namespace, damaged, findings, now=now)
                 whole = [(row, row.record) for row in page if row.record is not None]
-                _refresh(store, namespace, whole, embedder, findings, written_by=written_by)
+                _refresh(
+                    store, namespace, whole, embedder, findings, written_by=written_by, space=space
+                )
                 findings.records += len(page)
                 if on_progress is not None:
                     on_progress(findings.records, total)
@@ -127,6 +130,7 @@ def _refresh(
     findings: Findings,
     *,
     written_by: int,
+    space: Space | None,
 ) -> None:
     """Derive anew what records are found by; encode only those whose vector is not theirs."""
     bad = rows.bad_vectors(whole, dim=embedder.dim)
@@ -156,6 +160,8 @@ def _refresh(
             row, draft = changed[place]
             changed[place] = (row, replace(draft, vector=vector))
     if changed:
+        if space is not None:  # of what was read: a move to another one must not be undone
+            changed = [(row, replace(one, generation=space.generation)) for row, one in changed]
         findings.refreshed += store.refresh(namespace, changed)
 
 

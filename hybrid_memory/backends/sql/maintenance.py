@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from sqlite3 import OperationalError
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -45,7 +45,9 @@ _UPGRADES = {
     ("namespaces", "records"): "BIGINT NOT NULL DEFAULT 0",
     ("namespaces", "bytes"): "BIGINT NOT NULL DEFAULT 0",
     ("records", "size"): "BIGINT",
+    ("namespaces", "switched"): "INTEGER NOT NULL DEFAULT 0",
 }
+Names: TypeAlias = Mapping[int, Namespace | None]  # of namespaces; None of one that is damaged
 # What SQLite does not know of our tables: the statements that find it, and those that mend it.
 _OWN = f"key >> {schema.COUNTER_BITS}"
 _ASTRAY = f"SELECT count(*) FROM records WHERE {_OWN} != namespace"  # noqa: S608
@@ -78,6 +80,10 @@ _GONE = (
     "SELECT namespace, id FROM records INDEXED BY records_id "  # noqa: S608
     f"WHERE key NOT IN (SELECT key FROM records NOT INDEXED) LIMIT {MAX_MESSAGES}"
 )
+_OF_NOTHING = (
+    "SELECT key, generation FROM aside WHERE key NOT IN (SELECT key FROM records) "
+    "OR generation NOT IN (SELECT number FROM generations)"
+)
 _NAMELESS_PROFILES = (
     "SELECT rowid FROM profiles NOT INDEXED WHERE namespace NOT IN (SELECT number FROM namespaces)"
 )
@@ -90,11 +96,19 @@ def upgrade(connection: Connection, found: int) -> None:
         known = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
         if column not in known:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
-    schema.quarantine.create(connection, checkfirst=True)
+    for table_ in (schema.quarantine, schema.generations, schema.aside):
+        table_.create(connection, checkfirst=True)
     connection.exec_driver_sql(_COUNT)
     if found < 2 and connection.execute(select(_r.key).limit(1)).first() is not None:
         # The rules came to be counted with schema 2.
         connection.execute(insert(schema.settings).values(name="rules", value="1"))
+    is_space = schema.settings.c.name == "space"
+    space = connection.execute(select(schema.settings.c.value).where(is_space)).scalar()
+    if space is not None:
+        name, dim = json.loads(space)
+        first = {"name": name, "dim": dim, "state": "current"}
+        connection.execute(insert(schema.generations), first)
+        connection.execute(schema.settings.delete().where(is_space))
 
 
 # -- what there is -------------------------------------------------------------------------
@@ -185,10 +199,14 @@ def unchanged(
     connection: Connection, rows: Sequence[tuple[Stored, Draft]]
 ) -> list[tuple[Stored, Draft]]:
     """Return those of the rows that are as they were read."""
-    statement = select(_r.key, _r.change).where(_r.key.in_(bindparam("keys", expanding=True)))
-    found = connection.execute(statement, {"keys": [row.key for row, _ in rows]})
-    now = {row.key: row.change for row in found}
+    now = changes_of(connection, [row.key for row, _ in rows])
     return [(row, draft) for row, draft in rows if now.get(row.key) == row.change]
+
+
+def changes_of(connection: Connection, keys: Sequence[int]) -> dict[int, int]:
+    """Return the numbers of the last changes of the records of these keys, by key."""
+    statement = select(_r.key, _r.change).where(_r.key.in_(bindparam("keys", expanding=True)))
+    return {row.key: row.change for row in connection.execute(statement, {"keys": keys})}
 
 
 def held(connection: Connection, number: int) -> Size:
@@ -236,9 +254,12 @@ def _candidates(connection: Connection, statement: str, values: tuple[int, ...])
         cursor.close()
 
 
-def recount(connection: Connection, number: int) -> None:
-    """Count anew what a namespace holds."""
-    connection.exec_driver_sql(f"{_COUNT} WHERE number = ?", (number,))
+def recount(connection: Connection, number: int | None = None) -> None:
+    """Count anew what a namespace holds, or what each of them does."""
+    if number is None:
+        connection.exec_driver_sql(_COUNT)
+    else:
+        connection.exec_driver_sql(f"{_COUNT} WHERE number = ?", (number,))
 
 
 def refresh(connection: Connection, rows: Sequence[tuple[Stored, Draft]], *, change: int) -> None:
@@ -426,21 +447,44 @@ def integrity(connection: Connection, depth: Depth) -> list[str]:
         messages.append(f"{count} values of profiles are of a namespace that is not known")
     behind = connection.exec_driver_sql(_BEHIND).scalars().all()
     messages += [f"the counter of namespace {number} is behind its records" for number in behind]
-    with lenient(connection):
-        names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
-    nameless = [number for number, labels in names if labels_of(labels) is None]
+    nameless = [number for number, name in names(connection).items() if name is None]
+    if count := len(_bad_aside(connection, depth)):
+        messages.append(f"{count} vectors of another vector space are damaged, or of no record")
     if not messages:  # they would be wrong for the same reason
         wrong = connection.exec_driver_sql(_MISCOUNTED).scalars().all()
         messages += [f"the counts of namespace {number} are not its records'" for number in wrong]
     return messages + [f"the name of namespace {number} cannot be read" for number in nameless]
 
 
+def names(connection: Connection) -> Names:
+    """Return the names of the namespaces by their numbers."""
+    with lenient(connection):
+        found = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
+    return {number: labels_of(labels) for number, labels in found}
+
+
+def _bad_aside(connection: Connection, depth: Depth) -> list[tuple[int, int]]:
+    """Return the keys and generations of vectors that lie aside and are good for nothing."""
+    bad = [(key, number) for key, number in connection.exec_driver_sql(_OF_NOTHING)]
+    if depth == "full":
+        # Those in force are looked at with their records.
+        every = connection.exec_driver_sql(
+            "SELECT key, generation, vector, vector_crc FROM aside WHERE generation NOT IN "
+            "(SELECT number FROM generations WHERE state = 'current')"
+        )
+        bad += [
+            (key, number)
+            for key, number, vector, crc in every
+            if schema.is_intact(vector, crc) is False
+        ]
+    return bad
+
+
 def lost(connection: Connection) -> list[tuple[Namespace, str]]:
     """Return the names of records that an index knows and the table does not, by key or by id."""
     with lenient(connection):
         gone = connection.exec_driver_sql(_GONE).all()
-        names = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
-        known = {number: labels_of(labels) for number, labels in names}
+        known = names(connection)
         there = "SELECT 1 FROM records NOT INDEXED WHERE namespace = ? AND id = ?"
         return [
             (namespace, id_)
@@ -467,6 +511,8 @@ def mend(connection: Connection, *, at: int) -> None:
                 continue
             _put_away(connection, 0, "profiles", None, row, reason="namespace", at=at)
             connection.exec_driver_sql("DELETE FROM profiles WHERE rowid = ?", (row_id,))
+    for bad in _bad_aside(connection, "full"):  # they can be made again
+        connection.exec_driver_sql("DELETE FROM aside WHERE key = ? AND generation = ?", bad)
     connection.exec_driver_sql(_MEND_BEHIND)
     connection.exec_driver_sql(_MEASURE)
     connection.exec_driver_sql(_COUNT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -16,7 +15,7 @@ from hybrid_memory.backends.sql.connections import Connections
 from hybrid_memory.backends.sql.lenient import read, slices
 from hybrid_memory.errors import StoreCorruptError
 from hybrid_memory.limits import from_microseconds, microseconds, to_json
-from hybrid_memory.protocols import Changes, IndexRow
+from hybrid_memory.protocols import Changes, IndexRow, Space
 from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
 
 SLICE = 1000  # rows read at once into a partition
@@ -33,10 +32,13 @@ _BY_ID = f"SELECT {_NAMES} FROM records WHERE namespace = ? AND id IN "  # noqa:
 SELECT_ID = select(*schema.RECORD_COLUMNS).where(
     _r.namespace == _NUMBER, _r.id.in_(bindparam("ids", expanding=True))
 )
-SELECT_NAMESPACE = select(schema.namespaces.c.number, schema.namespaces.c.counter).where(
-    schema.namespaces.c.labels == bindparam("labels")
-)
-_INDEX_COLUMNS = [schema.records.c[name] for name in IndexRow._fields]
+SELECT_NAMESPACE = select(
+    schema.namespaces.c.number, schema.namespaces.c.counter, schema.namespaces.c.switched
+).where(schema.namespaces.c.labels == bindparam("labels"))
+_SPACE_IN_FORCE = schema.SPACES.where(schema.generations.c.state == "current")
+_INDEX_COLUMNS = [
+    schema.vector if name == "vector" else schema.records.c[name] for name in IndexRow._fields
+]
 
 _log = logging.getLogger(__name__)
 
@@ -173,14 +175,19 @@ class Reads(Connections):
         with self._reading() as connection:
             labels = {"labels": to_json(namespace)}
             found = connection.execute(SELECT_NAMESPACE, labels).first()
-            if found is None or _position(*found) <= since:
+            if found is None or _position(*found[:2]) <= since:
                 return
-            number, position = found.number, _position(*found)
-            was_erased = since > 0 and since >> schema.COUNTER_BITS != number
-            reached = 0 if was_erased else since & (2**schema.COUNTER_BITS - 1)
+            number, position = found.number, _position(*found[:2])
+            space = self._space(connection)
+            generation = 0 if space is None else space.generation
+            reached = since & (2**schema.COUNTER_BITS - 1)
+            was_erased = since >> schema.COUNTER_BITS != number
+            is_afresh = since > 0 and (was_erased or reached < found.switched)
+            if is_afresh:
+                reached = 0
             columns: list[Any] = list(_INDEX_COLUMNS)
             if not with_document_vectors:
-                vector = func.iif(_r.kind == "document", None, _r.vector).label("vector")
+                vector = func.iif(_r.kind == "document", None, schema.vector).label("vector")
                 columns[IndexRow._fields.index("vector")] = vector
             statement = select(*columns).order_by(_r.key)
             gone: Sequence[int] = ()
@@ -195,9 +202,10 @@ class Reads(Connections):
                     schema.removals.c.namespace == number, schema.removals.c.change > reached
                 )
                 gone = connection.execute(lost).scalars().all()
-            yield Changes(position, (), gone, is_afresh=was_erased)
+            yield Changes(position, (), gone, is_afresh=is_afresh, generation=generation)
             for part in slices(connection, statement, SLICE, beyond=_r.key.__gt__):
-                yield Changes(position, [IndexRow._make(row) for row in part])
+                made = [IndexRow._make(row) for row in part]
+                yield Changes(position, made, generation=generation)
 
     def stats(self, namespace: Namespace) -> Stats:
         """See `RecordStore.stats`."""
@@ -246,13 +254,14 @@ class Reads(Connections):
         mine = select(schema.profiles).where(columns.namespace == number).order_by(columns.key)
         return read(connection, mine)
 
-    def space(self) -> tuple[str, int] | None:
+    def space(self) -> Space | None:
         """See `RecordStore.space`."""
-        found = self._setting("space")
-        if found is None:
-            return None
-        name, dim = json.loads(found)
-        return name, dim
+        with self._reading() as connection:
+            return self._space(connection)
+
+    def _space(self, connection: Connection) -> Space | None:
+        found = connection.execute(_SPACE_IN_FORCE).first()
+        return None if found is None else Space._make(found)
 
     def _setting(self, name: str) -> str | None:
         with self._reading() as connection:

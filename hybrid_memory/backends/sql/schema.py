@@ -9,18 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
     Float,
     Index,
     Integer,
+    Label,
     LargeBinary,
     MetaData,
     String,
     Table,
     Text,
+    event,
+    func,
     literal_column,
+    select,
 )
 
 from hybrid_memory import pruning
@@ -28,8 +33,9 @@ from hybrid_memory.limits import from_microseconds, microseconds, to_json
 from hybrid_memory.protocols import Draft, Stored, Traits
 from hybrid_memory.types import NOTHING, Namespace, Record
 
-# 1 had neither checksums of vectors and profiles nor a quarantine, 2 no sizes of records.
-VERSION = 3
+# 1 had neither checksums of vectors and profiles nor a quarantine, 2 no sizes of records, 3 one
+# vector space for good, known by its name.
+VERSION = 4
 COUNTER_BITS = 32  # of a key; what stands above them is the number of its namespace
 
 schema = MetaData()
@@ -43,6 +49,8 @@ namespaces = Table(
     # What its records are and hold, counted in the transactions of the writes: a quota is cheap.
     Column("records", BigInteger, nullable=False, server_default="0"),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
+    # What the counter was when all vectors were last replaced.
+    Column("switched", Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 records = Table(
@@ -113,6 +121,35 @@ quarantine = Table(
     Column("row", Text, nullable=False),
     Index("quarantine_id", "namespace", "origin", "id"),
 )
+# The vector spaces that the store has had and still has vectors of.
+generations = Table(
+    "generations",
+    schema,
+    Column("number", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("probes", LargeBinary),
+    Column("state", String(16), nullable=False),  # "current", "next" or "former"
+    sqlite_autoincrement=True,
+)
+# Vectors of records in a space that is not the current one.
+aside = Table(
+    "aside",
+    schema,
+    Column("generation", Integer, primary_key=True),
+    Column("key", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+    Column("vector_crc", BigInteger),
+    sqlite_with_rowid=False,
+)
+# So that no way of removing or replacing a record can forget them.
+_FORGET_ASIDE = (
+    "ON records BEGIN DELETE FROM aside "
+    "WHERE generation IN (SELECT number FROM generations) AND key = old.key; END"
+)
+for _trigger in ("aside_changed AFTER UPDATE OF change", "aside_deleted AFTER DELETE"):
+    _made: Any = DDL(f"CREATE TRIGGER IF NOT EXISTS {_trigger} {_FORGET_ASIDE}")  # type: ignore[no-untyped-call]
+    event.listen(aside, "after_create", _made)
 settings = Table(
     "settings",
     schema,
@@ -130,6 +167,10 @@ SIZE = f"ifnull(size, {MEASURED})"
 size = literal_column(SIZE, BigInteger).label("bytes")
 CANDIDATE = ", ".join(SIZE if name == "bytes" else name for name in pruning.Candidate._fields)
 
+SPACES = select(
+    generations.c.name, generations.c.dim, generations.c.probes, generations.c.number
+).order_by(generations.c.number)
+
 # What a record is made of, and last the checksum of it all; the rest of a row is what it is
 # found by.
 _MADE_OF = (
@@ -138,9 +179,26 @@ _MADE_OF = (
     "data", "text",
 )  # fmt: skip
 RECORD_COLUMNS = [records.c[name] for name in (*_MADE_OF, "checksum")]
+
+
+def _in_force(name: str) -> Label[Any]:
+    """Return a column of the vector that counts: see `spaces.py`."""
+    current = select(generations.c.number).where(generations.c.state == "current")
+    moved = select(aside.c[name]).where(
+        aside.c.key == records.c.key, aside.c.generation == current.scalar_subquery()
+    )
+    return func.coalesce(moved.scalar_subquery(), records.c[name]).label(name)
+
+
+vector = _in_force("vector")
+vector_crc = _in_force("vector_crc")
 STORED_COLUMNS = [
     *RECORD_COLUMNS,
-    *(records.c[name] for name in ("change", "vector", "vector_crc", "terms", "digest")),
+    records.c.change,
+    vector,
+    vector_crc,
+    records.c.terms,
+    records.c.digest,
     *(records.c[name] for name in Traits._fields),
 ]
 
@@ -259,11 +317,12 @@ def stored(row: Sequence[Any], namespace: Namespace, number: int) -> Stored:
         terms=terms,
         digest=digest,
         traits=Traits(*traits),
-        vector_is_intact=_is_intact(vector, crc),
+        vector_is_intact=is_intact(vector, crc),
     )
 
 
-def _is_intact(vector: object, crc: object) -> bool | None:
+def is_intact(vector: object, crc: object) -> bool | None:
+    """Tell whether a vector is the one of its checksum; None where there is no checksum."""
     if vector is None or crc is None:
         return True if vector is crc else None
     return isinstance(vector, bytes) and zlib.crc32(vector) == crc

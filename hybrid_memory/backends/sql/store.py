@@ -1,8 +1,9 @@
 """The record store on SQLite, through SQLAlchemy Core: the one truth of a memory.
 
 A class in rooms, each standing on the one before: its connections, what it reads, what it writes,
-its upkeep, and here how it is opened and what it knows of itself. What is particular to SQLite
-stands in `connections.py`, `lenient.py`, `maintenance.py` and `open`.
+its upkeep, its vector spaces, and here how it is opened and what it knows of itself. What is
+particular to SQLite stands in `connections.py`, `lenient.py`, `maintenance.py`, `open` and in the
+triggers of `schema.py`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from sqlalchemy import insert, select
 
 from hybrid_memory.backends.sql import disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME
-from hybrid_memory.backends.sql.upkeep import Upkeep
+from hybrid_memory.backends.sql.spaces import Spaces
 from hybrid_memory.errors import (
     SchemaVersionError,
     StoreCorruptError,
     StorePathError,
     StoreReadOnlyError,
 )
-from hybrid_memory.limits import shown, to_json
+from hybrid_memory.limits import shown
 
 
-class SQLRecordStore(Upkeep):
+class SQLRecordStore(Spaces):
     """A RecordStore in one SQLite file of a directory. Make it with `open`."""
 
     @classmethod
@@ -148,15 +149,6 @@ class SQLRecordStore(Upkeep):
             )
             statement = select(schema.settings.c.value).where(schema.settings.c.name == "id")
             return str(connection.execute(statement).scalar_one())
-
-    def set_space(self, name: str, dim: int) -> tuple[str, int]:
-        """See `RecordStore.set_space`."""
-        with self._writing() as connection:
-            connection.execute(
-                insert(schema.settings).prefix_with("OR IGNORE", dialect="sqlite"),
-                {"name": "space", "value": to_json([name, dim])},
-            )
-        return self.space() or (name, dim)
 
     def set_rules(self, version: int) -> None:
         """See `RecordStore.set_rules`."""

@@ -93,6 +93,7 @@ class Upkeep(Writes):
             number = self._known(connection, namespace)
             same = maintenance.unchanged(connection, rows)
             if number is not None and same:
+                self._keep_to_space(connection, [draft for _, draft in same])
                 keys = [row.key for row, _ in same]
                 before = maintenance.held_by(connection, keys)
                 grown = Size(0, sum(pruning.size(draft) for _, draft in same) - before)

@@ -14,7 +14,7 @@ from hybrid_memory.backends.sql import maintenance, schema
 from hybrid_memory.backends.sql.connections import also_when_full
 from hybrid_memory.backends.sql.lenient import read
 from hybrid_memory.backends.sql.reads import SELECT_ID, SELECT_NAMESPACE, Reads, parts
-from hybrid_memory.errors import ConflictError, NotFoundError
+from hybrid_memory.errors import ConflictError, EmbedderMismatchError, NotFoundError
 from hybrid_memory.limits import microseconds, to_json
 from hybrid_memory.protocols import Bound, Draft, OnConflict
 from hybrid_memory.pruning import Size
@@ -74,6 +74,7 @@ class Writes(Reads):
     def _add(self, connection: Connection, number: int, drafts: Sequence[Draft]) -> _Written | None:
         if not drafts:
             return None
+        self._keep_to_space(connection, drafts)
         grown = Size(len(drafts), sum(pruning.size(draft) for draft in drafts))
         last, held = self._raise_counter(connection, number, len(drafts), grown)
         rows = [
@@ -104,6 +105,7 @@ class Writes(Reads):
             self._delete(connection, number, [one.candidate for one in gone])
             _log.info("%d records made room in namespace %d of %s", len(gone), number, self._path)
 
+    @also_when_full
     def prune(
         self, namespace: Namespace, policy: PrunePolicy, *, now: datetime, dry_run: bool
     ) -> Pruned:
@@ -166,6 +168,7 @@ class Writes(Reads):
     ) -> _Written | None:
         if not drafts:
             return None
+        self._keep_to_space(connection, drafts)
         keys = maintenance.keys_of(connection, number, [draft.record.id for draft in drafts])
         before = maintenance.held_by(connection, keys)
         grown = Size(0, sum(pruning.size(draft) for draft in drafts) - before)
@@ -197,6 +200,7 @@ class Writes(Reads):
                     f"record {id_!r} is at version {found.version}, not {expected_version}; "
                     "get it again and repeat the change"
                 )
+            self._keep_to_space(connection, [draft])
             grown = Size(0, pruning.size(draft) - found.bytes)
             change, held = self._raise_counter(connection, number, 1, grown)
             row = schema.row(
@@ -225,8 +229,10 @@ class Writes(Reads):
                 last, _ = self._raise_counter(connection, number, len(found), Size(0, 0))
                 for change, row in enumerate(found, last - len(found) + 1):
                     row["change"] = change
-                of_key = _r.key == bindparam("of_key")
-                connection.execute(update(schema.records).where(of_key), found)
+                # A change ends what lies aside of a record, so the vector in force is put in place.
+                in_force = {one.name: one.element for one in (schema.vector, schema.vector_crc)}
+                changing = update(schema.records).where(_r.key == bindparam("of_key"))
+                connection.execute(changing.values(in_force), found)
             return len(found)
 
     @also_when_full
@@ -303,6 +309,19 @@ class Writes(Reads):
                 for change, key in enumerate(keys, last - len(keys) + 1)
             ]
             connection.execute(insert(schema.removals), rows)
+
+    def _keep_to_space(self, connection: Connection, drafts: Sequence[Draft]) -> None:
+        """Refuse vectors of a space that is not in force: vectors of two cannot be compared."""
+        said = {draft.generation for draft in drafts if draft.vector is not None}
+        if not (said := said - {None}):
+            return
+        space = self._space(connection)
+        if space is None or said != {space.generation}:
+            raise EmbedderMismatchError(
+                f"{self._path} was moved to another vector space meanwhile, that of "
+                f"{space.name if space else 'no embedder'}; open it anew with its embedder, or "
+                "move it again with memory.reembed(embedder)"
+            )
 
     def _namespace(self, connection: Connection, namespace: Namespace) -> tuple[int, int]:
         labels = to_json(namespace)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_memory.errors import ConflictError, StorePathError
-from hybrid_memory.protocols import RecordStore
+from hybrid_memory.protocols import RecordStore, Space
 from hybrid_memory.testing.record_stores.given import (
     ANA,
     BOB,
@@ -56,7 +56,7 @@ class DurableRecordStoreSuite(RecordStoreSuite):
         store.delete(ANA, ["c"])
         store.insert(BOB, [make_draft("a", "Bob's.", namespace=BOB)])
         store.set_profile(ANA, {"city": "Lyon"})
-        store.set_space("words", 64)
+        store.set_space(Space("words", 64))
 
         def everything(store: RecordStore) -> list[Any]:
             return [
@@ -124,11 +124,11 @@ class DurableRecordStoreSuite(RecordStoreSuite):
         with pytest.raises(ConflictError):
             store.insert(ANA, [make_draft("a")])
         other.insert(ANA, [make_draft("b")])
-        store.set_space("words", 64)
+        store.set_space(Space("words", 64))
 
         assert store.position(ANA) == other.position(ANA)
         assert read(store, ANA) == read(other, ANA)
-        assert other.set_space("others", 3) == ("words", 64)
+        assert other.set_space(Space("others", 3))[:2] == ("words", 64)
         other.close()
         assert len(store.get(ANA, ["a", "b"])) == 2
 
@@ -212,7 +212,7 @@ class DurableRecordStoreSuite(RecordStoreSuite):
         store.insert(ANA, [make_draft("a"), make_draft("b", "Other.")])
         store.delete(ANA, ["b"])
         store.set_profile(ANA, {"city": "Lyon"})
-        store.set_space("words", 64)
+        store.set_space(Space("words", 64))
         seen: list[tuple[int, int]] = []
 
         store.backup(tmp_path / "copies" / "one", on_progress=lambda *done: seen.append(done))

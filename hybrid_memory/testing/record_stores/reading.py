@@ -13,7 +13,7 @@ import pytest
 
 from hybrid_memory.errors import ConflictError, NotFoundError
 from hybrid_memory.limits import microseconds
-from hybrid_memory.protocols import IndexRow, RecordStore
+from hybrid_memory.protocols import IndexRow, RecordStore, Space
 from hybrid_memory.testing.record_stores.given import (
     ANA,
     BOB,
@@ -346,6 +346,6 @@ class ReadingSuite(RecordStoreFixtures):
 
     def test_the_space_is_set_once(self, store: RecordStore) -> None:
         assert store.space() is None
-        assert store.set_space("words", 64) == ("words", 64)
-        assert store.set_space("others", 3) == ("words", 64)
-        assert store.space() == ("words", 64)
+        assert store.set_space(Space("words", 64)) == ("words", 64, None, 1)
+        assert store.set_space(Space("others", 3)) == ("words", 64, None, 1)
+        assert store.space() == ("words", 64, None, 1)

@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_memory.errors import StoreCorruptError
 from hybrid_memory.limits import microseconds
-from hybrid_memory.protocols import RecordStore
+from hybrid_memory.protocols import RecordStore, Space
 from hybrid_memory.testing.fakes import HashEmbedder
 from hybrid_memory.testing.record_stores.given import (
     ANA,
@@ -95,14 +95,14 @@ class UpkeepSuite(RecordStoreFixtures):
         assert store.expire(("nobody",), ["a"], later) == 0
 
     def test_a_store_beside_has_records_and_a_space_of_its_own(self, store: RecordStore) -> None:
-        store.set_space("hashed", 8)
+        store.set_space(Space("hashed", 8))
         store.insert(ANA, [make_draft("a")])
 
         beside = store.beside("other")
-        beside.set_space("another", 3)
+        beside.set_space(Space("another", 3))
         beside.insert(ANA, [make_draft("a", "I drink cocoa.", vector=np.ones(3, np.float32))])
 
-        assert store.space() == ("hashed", 8)
+        assert store.space() == ("hashed", 8, None, 1)
         assert texts(store.get(ANA, ["a"])) == ["I drink tea."]
         assert texts(store.beside("other").get(ANA, ["a"])) == ["I drink cocoa."]
         assert store.id != beside.id
