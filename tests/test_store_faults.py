@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hybrid_memory import HybridMemory
-from hybrid_memory.backends.sql import SQLRecordStore, disk, store
+from hybrid_memory.backends.sql import SQLRecordStore, connections, disk
 from hybrid_memory.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -133,7 +133,7 @@ def test_a_disk_that_fails_to_write_is_told_and_the_store_goes_on(tmp_path: Path
 def test_a_store_that_others_keep_locked_is_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.1)
     with opened(tmp_path) as memory:
         ana = memory.scope(user_id="ana")
         ana.add("I drink tea.", id="tea")
