@@ -192,6 +192,14 @@ def _in_force(name: str) -> Label[Any]:
 
 vector = _in_force("vector")
 vector_crc = _in_force("vector_crc")
+# What becomes of a row whose vector in force is put in place.
+IN_FORCE = {
+    "vector": vector.element,
+    "vector_crc": vector_crc.element,
+    "size": records.c.size
+    - func.ifnull(func.length(records.c.vector), 0)
+    + func.ifnull(func.length(vector.element), 0),
+}
 STORED_COLUMNS = [
     *RECORD_COLUMNS,
     records.c.change,

@@ -163,7 +163,8 @@ class Spaces(Upkeep):
                     generation,
                     [(row, vector) for (row, _), vector in zip(rest, vectors, strict=True)],
                 )
-            connection.exec_driver_sql(_TAKE_AWAY, (generation,))
+            if connection.exec_driver_sql(_TAKE_AWAY, (generation,)).rowcount:
+                maintenance.recount(connection)
             connection.exec_driver_sql(_TELL_AFRESH)
             for was, becomes in (("current", "former"), (generation, "current")):
                 mine = _g.state == was if isinstance(was, str) else _g.number == was

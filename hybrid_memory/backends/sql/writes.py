@@ -226,13 +226,17 @@ class Writes(Reads):
                 rows = read(connection, SELECT_ID, {"of_namespace": number, "ids": part})
                 found += (row for one in rows if (row := schema.expiring(one, moment)))
             if found:
-                last, _ = self._raise_counter(connection, number, len(found), Size(0, 0))
+                last, _ = self._raise_counter(connection, number, len(found))
                 for change, row in enumerate(found, last - len(found) + 1):
                     row["change"] = change
                 # A change ends what lies aside of a record, so the vector in force is put in place.
-                in_force = {one.name: one.element for one in (schema.vector, schema.vector_crc)}
+                keys = [row["of_key"] for row in found]
+                before = maintenance.held_by(connection, keys)
                 changing = update(schema.records).where(_r.key == bindparam("of_key"))
-                connection.execute(changing.values(in_force), found)
+                connection.execute(changing.values(schema.IN_FORCE), found)
+                grown = Size(0, maintenance.held_by(connection, keys) - before)
+                if grown != _NO_GROWTH:
+                    self._raise_counter(connection, number, 0, grown)
             return len(found)
 
     @also_when_full
