@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +259,25 @@ def test_searches_in_other_threads_go_on_over_the_switch(memory: HybridMemory) -
     assert problems == []
     assert set(found) == {"t13"}
     assert memory.check(vectors=True).is_clean
+
+
+def test_a_write_goes_on_over_as_many_switches_as_there_are_meanwhile(
+    memory: HybridMemory,
+) -> None:
+    embedders = [Noted(dim, name=f"of {dim}") for dim in (16, 24, 32, 48)]
+
+    def move_on(embedder: Noted, to: Noted) -> None:
+        if embedder.texts[-1] == "Something new.":
+            embedder.then = lambda: None
+            memory.reembed(to)
+
+    memory.reembed(embedders[0])
+    for embedder, to in pairwise(embedders):
+        embedder.then = partial(move_on, embedder, to)
+    new = memory.scope(user_id="ana").add("Something new.")
+
+    assert memory.embedder is embedders[-1]
+    assert memory.scope(user_id="ana").search("Something new.", k=1)[0].record == new
 
 
 def test_the_way_back_encodes_only_what_was_written_since(memory: HybridMemory, path: Path) -> None:

@@ -571,15 +571,20 @@ class HybridMemory:
 
     def _in_space(self, act: Callable[[Encoding], T]) -> T:
         """Return what is done with the encoding; if it was replaced meanwhile, with the new one."""
-        encoding = self._encoding
-        try:
-            return act(encoding)
-        except EmbedderMismatchError:
-            with self._moving:  # a move by this memory is over then
-                now = self._encoding
-            if now is encoding:
-                now.check_again()
-            return act(now)
+        looked_at = None
+        while True:
+            encoding = self._encoding
+            try:
+                return act(encoding)
+            except EmbedderMismatchError:
+                with self._moving:  # a move by this memory is over then
+                    is_replaced = self._encoding is not encoding
+                if is_replaced:
+                    continue
+                if looked_at is encoding:
+                    raise
+                looked_at = encoding
+            encoding.check_again()
 
     def _redacted(self, record: Record) -> Record:
         return record if self._redact is None else records.redacted(record, self._redact)
