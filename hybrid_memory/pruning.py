@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from hybrid_memory.errors import QuotaExceededError
@@ -82,26 +84,54 @@ def choose(candidates: Iterable[Candidate], policy: PrunePolicy, *, now: datetim
     """Return what a policy says of all records of a namespace, least worth first."""
     mine = [one for one in candidates if policy.kinds is None or one.kind in policy.kinds]
     moment = microseconds(now)
-    ranked = sorted(mine, key=lambda one: _worth(one, moment))
+    ranked = sorted(_wholes(mine), key=lambda whole: _worth(whole[0], moment))
     judges = policy.older_than is not None or policy.importance_below is not None
     reasons: dict[int, str] = {}
-    for one in ranked:
-        if one.expires_at is not None and one.expires_at <= moment:
-            reasons[one.key] = "expired"
-        elif judges and _is_prunable(one, policy) and (reason := _unworthy(one, policy, moment)):
-            reasons[one.key] = reason
-    left = [one for one in ranked if one.key not in reasons]
-    records, held = _sum(left)
+    for whole in ranked:
+        first = whole[0]
+        if first.expires_at is not None and first.expires_at <= moment:
+            reasons[first.key] = "expired"
+        elif (
+            judges and _is_prunable(whole, policy) and (reason := _unworthy(first, policy, moment))
+        ):
+            reasons[first.key] = reason
+    left = [whole for whole in ranked if whole[0].key not in reasons]
+    records, held = _sum(chain.from_iterable(left))
     total = _sum(mine)
-    for one in left:
+    for whole in left:
         over = _over(records, held, policy.max_records, policy.max_bytes)
         if not over:
             break
-        if _is_prunable(one, policy):
-            why = "superseded, " if _is_superseded(one, moment) else ""
-            reasons[one.key] = why + _least(over, policy, total)
-            records, held = records - 1, held - one.bytes
-    return [Chosen(one, reasons[one.key]) for one in ranked if one.key in reasons]
+        if _is_prunable(whole, policy):
+            why = "superseded, " if _is_superseded(whole[0], moment) else ""
+            reasons[whole[0].key] = why + _least(over, policy, total)
+            less = _sum(whole)
+            records, held = records - less.records, held - less.bytes
+    return [
+        Chosen(one, reasons[whole[0].key])
+        for whole in ranked
+        if whole[0].key in reasons
+        for one in whole
+    ]
+
+
+def _wholes(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Return what can only go together: an item and its further texts, else each by itself."""
+    wholes: dict[object, list[Candidate]] = {}
+    for one in sorted(candidates, key=attrgetter("key")):  # by key: the item comes first
+        wholes.setdefault(_revision(one) or (one.key,), []).append(one)
+    return list(wholes.values())
+
+
+def _revision(one: Candidate) -> str | None:
+    """Return what an item has in common with its further texts, if it has any."""
+    if one.metadata is None or '"revision"' not in one.metadata:
+        return None
+    try:
+        about = json.loads(one.metadata).get("item")
+    except ValueError:
+        return None
+    return str(about["revision"]) if isinstance(about, dict) and "revision" in about else None
 
 
 def make_room(
@@ -126,17 +156,29 @@ def make_room(
     if quota.when_full == "refuse":
         gone = [Chosen(one, "expired") for one in candidates(now) if one.key not in written]
     else:
-        everything = candidates(None)
-        mine = _sum([one for one in everything if one.key in written])
+        stay, others = _divided(candidates(None), written)
+        mine = _sum(stay)
         policy = PrunePolicy(
             max_records=_below(quota.records, mine.records),
             max_bytes=_below(quota.bytes, mine.bytes),
         )
-        gone = choose([one for one in everything if one.key not in written], policy, now=now)
+        gone = choose(others, policy, now=now)
     left = _less(held, gone)
     if _is_exceeded(quota, left, grown):
         raise QuotaExceededError(_refusal(quota, held, grown, gone))
     return gone
+
+
+def _divided(
+    candidates: Iterable[Candidate], written: Collection[int]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return what was written, with what belongs to it, and the others."""
+    stay: list[Candidate] = []
+    others: list[Candidate] = []
+    for whole in _wholes(candidates):
+        is_written = any(one.key in written for one in whole)
+        (stay if is_written else others).extend(whole)
+    return stay, others
 
 
 def _below(bound: int | None, written: int) -> int | None:
@@ -152,12 +194,13 @@ def _is_exceeded(quota: Quota, held: Size, grown: Size) -> bool:
     )
 
 
-def _sum(candidates: Sequence[Candidate]) -> Size:
-    return Size(len(candidates), sum(one.bytes for one in candidates))
+def _sum(candidates: Iterable[Candidate]) -> Size:
+    sizes = [one.bytes for one in candidates]
+    return Size(len(sizes), sum(sizes))
 
 
 def _less(held: Size, gone: Sequence[Chosen]) -> Size:
-    less = _sum([one.candidate for one in gone])
+    less = _sum(one.candidate for one in gone)
     return Size(held.records - less.records, held.bytes - less.bytes)
 
 
@@ -187,8 +230,10 @@ def _is_superseded(one: Candidate, now: int) -> bool:
     return one.superseded_by is not None or (one.valid_to is not None and one.valid_to <= now)
 
 
-def _is_prunable(one: Candidate, policy: PrunePolicy) -> bool:
-    return not _is_kept(one) and (one.kind != "instruction" or policy.kinds is not None)
+def _is_prunable(whole: Sequence[Candidate], policy: PrunePolicy) -> bool:
+    return not any(map(_is_kept, whole)) and (
+        whole[0].kind != "instruction" or policy.kinds is not None
+    )
 
 
 def _is_kept(one: Candidate) -> bool:

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from hybrid_memory import HybridMemory, PrunePolicy, Quota, Scope
 from hybrid_memory.backends.sql import schema
 from hybrid_memory.errors import InvalidInputError, QuotaExceededError
+from hybrid_memory.memory.shelf import part_ids
 from hybrid_memory.pruning import span
 from hybrid_memory.testing import HashEmbedder, ManualClock, MemoryRecordStore
+from hybrid_memory.types import ItemChange
 
 NOW = datetime(2026, 5, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -499,3 +501,56 @@ def test_a_store_of_schema_2_is_counted_when_it_is_opened(
     assert [victim.bytes for victim in ana.prune(PrunePolicy(max_records=0)).victims] == [
         ana.stats().bytes
     ]
+
+
+# -- items ---------------------------------------------------------------------------------
+
+
+def whole(memory: HybridMemory, namespace: tuple[str, ...] = ("ana",)) -> int:
+    """The number of items, all of whose texts are there; no text is left of any other."""
+    items = memory.items().search(namespace, limit=100)
+    records = memory.scope(namespace=namespace).get_many([item.key for item in items])
+    ids = [id for record in records for id in (record.id, *part_ids(record))]
+    assert len(memory.scope(namespace=namespace).get_many(ids)) == len(ids)
+    assert memory.scope(namespace=namespace).stats().total == len(ids)
+    return len(items)
+
+
+@pytest.mark.parametrize("quota", [{"records": 13}, {"bytes": 13 * 330}])
+def test_a_full_namespace_loses_items_with_all_their_texts_or_not_at_all(
+    bounded: Callable[..., HybridMemory], clock: ManualClock, quota: dict[str, int]
+) -> None:
+    memory = bounded(quota=Quota(**quota, when_full="prune"))
+    for number in range(9):
+        clock.advance(minutes=1)
+        texts = [f"Text {place} of item {number}." for place in range(1 + number % 4)]
+        memory.items().write([ItemChange(("ana",), f"item-{number}", {"n": number}, texts)])
+
+        assert whole(memory) >= 1
+
+    assert whole(memory) < 9
+    assert memory.items().get(("ana",), "item-8") is not None
+
+
+@pytest.mark.parametrize("max_records", range(9))
+def test_a_policy_leaves_no_text_of_an_item_behind(memory: HybridMemory, max_records: int) -> None:
+    memory.items().write(
+        ItemChange(("ana",), f"item-{number}", {}, [f"Text {place}." for place in range(3)])
+        for number in range(3)
+    )
+    ana = memory.scope(user_id="ana")
+
+    pruned = ana.prune(PrunePolicy(max_records=max_records), dry_run=False)
+
+    assert whole(memory) == max_records // 3
+    assert ana.stats().total == pruned.records
+
+
+def test_an_item_one_text_of_which_is_pinned_stays(memory: HybridMemory) -> None:
+    memory.items().write([ItemChange(("ana",), "tea", {}, ["Tea.", "Rice."])])
+    ana = memory.scope(user_id="ana")
+    ana.update("tea", importance=1.0)
+
+    ana.prune(PrunePolicy(max_records=0), dry_run=False)
+
+    assert whole(memory) == 1
