@@ -610,12 +610,16 @@ class RecordStore(Protocol):
         Its files are among `files` of this one; all else is its own, and so is closing it.
         """
 
+    def besides(self) -> list[str]:
+        """Return the names of the stores that lie beside this one, whoever has them open."""
+
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Write a copy of the store as of one moment, while others may write.
 
-        It appears whole or not at all, and has an `id` of its own.
+        It appears whole or not at all, and has an `id` of its own. So are those beside it, each
+        as of a moment of its own.
 
         Raises:
             StorePathError: the directory is not empty, or cannot be made.

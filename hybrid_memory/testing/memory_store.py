@@ -634,6 +634,11 @@ class MemoryRecordStore:
         with self._lock:
             return self._stores.setdefault(name, MemoryRecordStore(slice_size=self._slice_size))
 
+    def besides(self) -> list[str]:
+        """See `RecordStore.besides`."""
+        with self._lock:
+            return sorted(self._stores)
+
     def backup(
         self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
     ) -> None:

@@ -6,11 +6,11 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from hybrid_memory.errors import StorePathError
+from hybrid_memory.errors import HybridMemoryError, StorePathError
 
 PAGES = 1024  # copied in one step; between steps the thread can be interrupted
 
@@ -23,14 +23,9 @@ def refuse_occupied(directory: Path) -> None:
         raise StorePathError(f"{directory} is not empty; name a new directory for the backup")
 
 
-def copy(
-    source: sqlite3.Connection,
-    directory: Path,
-    name: str,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Copy a database into a new directory, which gets its name when all of it is on disk.
+@contextmanager
+def made(directory: Path) -> Iterator[Path]:
+    """Yield a new directory, which gets its name when all that was put into it is on disk.
 
     Raises:
         StorePathError: the directory is not empty, or cannot be made.
@@ -40,29 +35,38 @@ def copy(
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         # Made with mode 0700.
-        made = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        new = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
         try:
-            path = made / name
-            path.touch(mode=0o600)
-            _copy(source, path, on_progress)
-            for written in (path, made):
+            yield new
+            for written in (*new.rglob("*"), new):
                 _sync(written)
-            made.rename(directory)  # refused by the system if somebody filled it meanwhile
+            new.rename(directory)  # refused by the system if somebody filled it meanwhile
         except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             raise
         _sync(directory.parent)
+    except HybridMemoryError:
+        raise
     except OSError as error:
         raise StorePathError(f"cannot make {directory}: {error.strerror or error}") from error
 
 
-def _copy(
-    source: sqlite3.Connection, path: Path, on_progress: Callable[[int, int], None] | None
-) -> None:
+def copy(
+    source: sqlite3.Connection,
+    path: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Copy a database into a new file and return how many pages it has."""
+    pages = 0
+
     def progress(status: int, remaining: int, total: int) -> None:
+        nonlocal pages
+        pages = total
         if on_progress is not None:
             on_progress(total - remaining, total)
 
+    path.touch(mode=0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as target:
         # Within a transaction all steps see one state; without, each write of another connection
         # would start the copy over.
@@ -74,6 +78,16 @@ def _copy(
             source.execute("ROLLBACK")
         # What is derived of a store is kept under its id, and the copy goes ways of its own.
         target.execute("DELETE FROM settings WHERE name = 'id'")
+    return pages
+
+
+def after(
+    done: int, on_progress: Callable[[int, int], None] | None
+) -> Callable[[int, int], None] | None:
+    """Return what tells of the progress of a next database, after so many pages of others."""
+    if on_progress is None:
+        return None
+    return lambda pages, total: on_progress(done + pages, done + total)
 
 
 def _sync(path: Path) -> None:

@@ -9,15 +9,18 @@ triggers of `schema.py`.
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
+from collections.abc import Callable
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from sqlalchemy import insert, select
 
-from hybrid_memory.backends.sql import disk, maintenance, schema
-from hybrid_memory.backends.sql.connections import FILE_NAME
+from hybrid_memory.backends.sql import backup, disk, maintenance, schema
+from hybrid_memory.backends.sql.connections import FILE_NAME, fault
 from hybrid_memory.backends.sql.spaces import Spaces
 from hybrid_memory.errors import (
     SchemaVersionError,
@@ -26,6 +29,8 @@ from hybrid_memory.errors import (
     StoreReadOnlyError,
 )
 from hybrid_memory.limits import shown
+
+BESIDE = "beside"  # the directory that holds those of other vector spaces
 
 
 class SQLRecordStore(Spaces):
@@ -134,8 +139,40 @@ class SQLRecordStore(Spaces):
                 connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 
     def beside(self, name: str) -> SQLRecordStore:
-        """See `RecordStore.beside`. It is a directory of that name."""
-        return self.open(self._path.parent / name, durability=self._durability)
+        """See `RecordStore.beside`. It is a directory of that name in one of their own.
+
+        So a store that somebody else keeps in a directory of this one is not taken for one of ours.
+        """
+        # On this file system already: whoever opened this one has answered for a network.
+        place = self._path.parent / BESIDE / name
+        return self.open(place, durability=self._durability, allow_network=True)
+
+    def besides(self) -> list[str]:
+        """See `RecordStore.besides`. A log without its database counts: it may hold texts."""
+        found = (self._path.parent / BESIDE).glob(f"*/{FILE_NAME}*")
+        return sorted({path.parent.name for path in found})
+
+    def backup(
+        self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """See `RecordStore.backup`. Meanwhile the logs of the databases cannot be cut."""
+        with backup.made(Path(directory)) as made:
+            self._copy(made, on_progress)
+
+    def _copy(self, directory: Path, on_progress: Callable[[int, int], None] | None) -> int:
+        """Copy this store and those beside it; return how many pages that was."""
+        try:
+            with self._using() as links, closing(links.reader.raw_connection()) as connection:
+                source = cast(sqlite3.Connection, connection.driver_connection)
+                pages = backup.copy(source, directory / FILE_NAME, on_progress=on_progress)
+        except sqlite3.Error as error:
+            raise fault(error, directory) from None
+        for name in self.besides():
+            place = directory / BESIDE / name
+            place.mkdir(mode=0o700, parents=True)
+            with closing(self.beside(name)) as store:
+                pages += store._copy(place, backup.after(pages, on_progress))
+        return pages
 
     @cached_property
     def id(self) -> str:

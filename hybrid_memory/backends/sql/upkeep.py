@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from sqlalchemy import func, select
 
 from hybrid_memory import pruning
-from hybrid_memory.backends.sql import backup, disk, maintenance, schema
+from hybrid_memory.backends.sql import disk, maintenance, schema
 from hybrid_memory.backends.sql.connections import FILE_NAME, fault, wait_at_most
 from hybrid_memory.backends.sql.writes import Writes
 from hybrid_memory.errors import StoreBusyError, StoreCorruptError, StoreFullError
@@ -189,7 +188,7 @@ class Upkeep(Writes):
             is_log_cut, obstacle = False, "the disk is full; free some space"
         if not is_log_cut:
             unfinished.append(
-                f"{self._path.name}-wal still has what was deleted: {obstacle} and purge again"
+                f"{self._path}-wal still has what was deleted: {obstacle} and purge again"
             )
         disk.keep_reserve(self._path.parent)
         after = self._sizes()
@@ -205,14 +204,3 @@ class Upkeep(Writes):
 
     def _sizes(self) -> dict[Path, int]:
         return {path: path.stat().st_size for path in disk.database_files(self._path)}
-
-    def backup(
-        self, directory: Path, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """See `RecordStore.backup`. Meanwhile the log of the database cannot be cut."""
-        try:
-            with self._using() as links, closing(links.reader.raw_connection()) as connection:
-                source = cast(sqlite3.Connection, connection.driver_connection)
-                backup.copy(source, Path(directory), FILE_NAME, on_progress=on_progress)
-        except sqlite3.Error as error:
-            raise fault(error, Path(directory)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,28 @@ class DurableRecordStoreSuite(RecordStoreSuite):
         assert copy.id != store.id
         assert seen[-1][0] == seen[-1][1] > 0
         copy.close()
+
+    def test_a_backup_has_the_stores_beside_as_well(
+        self, store: RecordStore, open_copy: Callable[[Path], RecordStore], tmp_path: Path
+    ) -> None:
+        store.insert(ANA, [make_draft("a")])
+        with closing(store.beside("closed")) as beside:
+            beside.insert(ANA, [make_draft("b", "Beside.")])
+        with closing(store.beside("open")) as beside, closing(beside.beside("within")) as within:
+            within.insert(ANA, [make_draft("c", "Within.")])
+            seen: list[tuple[int, int]] = []
+
+            store.backup(tmp_path / "copy", on_progress=lambda *done: seen.append(done))
+
+        with closing(open_copy(tmp_path / "copy")) as copy:
+            assert copy.besides() == ["closed", "open"]
+            with closing(copy.beside("closed")) as beside, closing(copy.beside("open")) as other:
+                assert texts(beside.get(ANA, ["b"])) == ["Beside."]
+                with closing(other.beside("within")) as within:
+                    assert texts(within.get(ANA, ["c"])) == ["Within."]
+            assert texts(copy.get(ANA, ["a"])) == ["I drink tea."]
+        assert seen == sorted(seen)
+        assert seen[-1][0] == seen[-1][1] > 0
 
     def test_a_backup_overwrites_nothing(self, store: RecordStore, tmp_path: Path) -> None:
         store.insert(ANA, [make_draft("a")])

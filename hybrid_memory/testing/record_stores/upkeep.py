@@ -109,6 +109,19 @@ class UpkeepSuite(RecordStoreFixtures):
         assert set(beside.files()) <= set(store.files())
         beside.close()
 
+    def test_the_stores_beside_are_known_by_their_names_open_or_not(
+        self, store: RecordStore
+    ) -> None:
+        assert store.besides() == []
+
+        store.beside("other").close()
+        other = store.beside("another")
+        other.beside("within").close()
+
+        assert store.besides() == ["another", "other"]
+        assert other.besides() == ["within"]
+        other.close()
+
     def test_namespaces_come_with_their_number_of_records(self, store: RecordStore) -> None:
         assert store.namespaces() == {}
         store.insert(BOB, [make_draft("a", namespace=BOB)])
