@@ -298,7 +298,8 @@ PURGE_TIMEOUT_S = 30.0  # how long what is in the way of a purge is waited for
 class Erased:
     """What an erasure or a purge removed, what it could not, and what lies beyond its reach.
 
-    Without a namespace it is a purge of the store as a whole. `records` are counted by kind;
+    Without a namespace it is a purge of the store as a whole. The counts are of the store and of
+    those beside it (see `HybridMemory.beside`) together. `records` are counted by kind;
     `removals` are notes of former deletions, `quarantined` are damaged rows that had been moved
     away. `files` were written anew or cut, and are smaller by `bytes`. `unfinished` has a sentence
     for everything that still lies in a file, with the way out; `outside` names what no call of

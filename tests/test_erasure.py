@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_memory import HybridMemory, Scope
+from hybrid_memory import HybridMemory, ItemChange, Scope
 from hybrid_memory.backends.chroma import ChromaDocumentStore
 from hybrid_memory.cli import main
 from hybrid_memory.errors import FilterError, InvalidInputError, VectorError
@@ -412,6 +412,164 @@ def test_forget_takes_a_bound_and_stays_in_its_namespace(memory: HybridMemory) -
     assert ana.forget(where={"kind": "instruction"}) == 1
     assert [hit.record.text for hit in ana.search("planted tea")] == ["I drink tea."]
     assert bob.stats().total == 1
+
+
+# -- stores beside -------------------------------------------------------------------------
+
+SECRET = "The secret of canary-5518, which is told to nobody."
+OTHERS = "What Bob keeps, of canary-7731, is his own and stays."
+
+
+def kept_beside(memory: HybridMemory, *names: str) -> HybridMemory:
+    """A memory beside, in the store beside of the first name, and so on."""
+    for name in names:
+        memory = memory.beside(name, embedder=OtherEmbedder())
+    for namespace, text in (("ana", SECRET), ("ana", SECRET[::-1]), ("bob", OTHERS)):
+        memory.scope(user_id=namespace).add(text)
+    memory.items().write([ItemChange(("ana",), "k", {"content": SECRET})])
+    return memory
+
+
+def assert_erased(path: Path) -> None:
+    vectors = OtherEmbedder().embed([SECRET, OTHERS])
+    assert left(path, [SECRET, SECRET[::-1], OTHERS], vectors) == ([2], [1])
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_no_byte_of_an_erased_user_is_left_in_the_stores_beside(
+    tmp_path: Path, is_open: bool
+) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        kept_beside(memory, "other")
+        kept_beside(memory, "other", "within")
+        kept_beside(memory, "third")
+        if is_open:
+            erased = memory.scope(user_id="ana").erase()
+    if not is_open:
+        with opened(tmp_path, chroma=False) as memory:
+            erased = memory.scope(user_id="ana").erase()
+
+    assert erased.is_complete, erased.unfinished
+    assert erased.records == {"message": 6, "fact": 3}
+    places = {Path(file).parent for file in erased.files}
+    store = tmp_path / "memory"
+    beside = store / "beside"
+    assert places == {store, beside / "other", beside / "other/beside/within", beside / "third"}
+    assert_erased(tmp_path)
+
+
+def test_a_memory_beside_holds_nothing_of_an_erased_user_in_ram(tmp_path: Path) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        beside = kept_beside(memory, "other")
+        again = memory.beside("other", embedder=OtherEmbedder())
+        for one in (beside, again):
+            assert one.scope(user_id="ana").search("secret")
+            assert one.items().get(("ana",), "k") is not None
+            assert one.items().search(("ana",))
+            assert one.scope(user_id="bob").search("his own")
+
+        memory.scope(user_id="ana").erase()
+
+        for one in (beside, again):
+            assert one._cache.held() == [("bob",)]
+            assert not [name for shelves in one._shelves.values() for name in shelves._held]
+            assert one.scope(user_id="ana").search("secret") == one.items().search(("ana",)) == []
+        hits = beside.scope(user_id="bob").search("his own")
+        assert [hit.record.text for hit in hits] == [OTHERS]
+        beside.scope(user_id="ana").add("New.")
+        assert len(again.scope(user_id="ana").search("New.")) == 1
+
+
+def test_a_purge_reaches_the_stores_beside(tmp_path: Path) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        ana = kept_beside(memory, "other").scope(user_id="ana")
+        ana.forget(where={"kind": {"$in": ["message", "fact"]}})
+        assert ana.stats().total == 0
+
+        purged = memory.purge()
+
+        assert purged.is_complete
+        assert any("other" in file for file in purged.files)
+    assert_erased(tmp_path)
+
+
+_HOLDING = """
+import sys
+from pathlib import Path
+from tests.test_erasure import OtherEmbedder, opened
+with opened(Path(sys.argv[1]), chroma=False) as memory:
+    beside = memory.beside("other", embedder=OtherEmbedder())
+    for line in sys.stdin:
+        print(len(beside.scope(user_id="ana").search("secret")), flush=True)
+"""
+
+
+def test_the_command_erases_beside_what_another_process_has_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        kept_beside(memory, "other")
+    store = str(tmp_path / "memory")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDING, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holding:
+        assert holding.stdin
+        assert holding.stdout
+        print("?", file=holding.stdin, flush=True)
+        assert int(holding.stdout.readline()) > 0
+
+        assert main(["erase", "--user", "ana", "--store", store]) == 2
+        assert "3 records" in capsys.readouterr().err
+        assert main(["erase", "--user", "ana", "--yes", "--store", store]) == 0
+
+        assert "erased 3 records" in capsys.readouterr().out
+        assert_erased(tmp_path)
+        print("?", file=holding.stdin, flush=True)
+        assert int(holding.stdout.readline()) == 0
+        holding.stdin.close()
+
+
+def test_the_command_purges_the_stores_beside(tmp_path: Path) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        kept_beside(memory, "other").scope(user_id="ana").forget(where={"kind": {"$ne": "event"}})
+
+    assert main(["purge", "--store", str(tmp_path / "memory")]) == 0
+
+    assert_erased(tmp_path)
+
+
+def test_a_store_beside_that_cannot_be_opened_is_told_and_the_others_are_erased(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, chroma=False) as memory:
+        memory.scope(user_id="ana").add(SECRET)
+        kept_beside(memory, "broken")
+        kept_beside(memory, "whole")
+    (tmp_path / "memory" / "beside" / "broken" / "memory.db").write_bytes(b"no database" * 999)
+
+    with opened(tmp_path, chroma=False) as memory:
+        erased = memory.scope(user_id="ana").erase()
+
+    assert not erased.is_complete
+    assert "'broken'" in erased.unfinished[0]
+    assert erased.records == {"message": 3, "fact": 1}
+    assert_erased(tmp_path)
+
+
+def test_a_store_of_others_in_the_directory_is_not_touched(tmp_path: Path) -> None:
+    with (
+        opened(tmp_path, chroma=False) as memory,
+        opened(tmp_path / "memory", chroma=False) as stranger,
+    ):
+        stranger.scope(user_id="ana").add("Another program's.")
+
+        assert memory.scope(user_id="ana").erase().total == 0
+        memory.purge()
+
+        assert stranger.scope(user_id="ana").stats().total == 1
 
 
 def test_what_keeps_texts_in_ram_is_asked_to_forget(tmp_path: Path) -> None:

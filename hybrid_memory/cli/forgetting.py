@@ -65,7 +65,7 @@ def erase(
     namespace = namespace_of(user)
     with opened_store(store) as opened, opened_documents(chroma) as documents:
         if not yes:
-            count = opened.stats(namespace).total
+            count = upkeep.count(opened, namespace)
             raise InvalidInputError(
                 f"this removes {count} records of user {user!r}, for good; to do so, add --yes"
             )

@@ -295,8 +295,9 @@ class HybridMemory:
 
         It is found again under its `name` (of letters, digits, - and _), has the weights, clock
         and `redact` of this one, and is closed with it. What is in one is unknown to the other:
-        each is searched, checked, backed up and erased by itself. `verify_erased` of this one
-        looks into the files of both.
+        each is searched, counted, exported and moved to another embedder by itself. But what is
+        done to the whole of this one is done to those beside it too, whoever has them open:
+        `Scope.erase`, `purge`, `check`, `repair`, `backup` and `verify_erased`.
 
         Raises:
             EmbedderMismatchError: it was written with another embedder.
@@ -500,23 +501,23 @@ class HybridMemory:
 
         A delete overwrites what it deletes; but copies of it may lie in the log, in unused parts
         of the file, and its vector in the document store. The database and, where it is a
-        directory of ours, Chroma's are written anew: about as long as copying them takes.
-        What is in the way for longer than `timeout_s`, as a reader of another process may be, is
-        told in `Erased.unfinished`; then purge again. The vectors that `reembed` keeps for the way
-        back go too.
+        directory of ours, Chroma's are written anew, and those of the stores beside (see `beside`):
+        about as long as copying them takes. What is in the way of one of them for longer than
+        `timeout_s`, as a reader of another process may be, is told in `Erased.unfinished`; then
+        purge again. The vectors that `reembed` keeps for the way back go too.
         """
         from hybrid_memory import upkeep
 
         timeout_s = limits.seconds(timeout_s, "timeout_s")
-        for shelves in self._shelves.values():
-            shelves.clear()
-        return upkeep.purge(
+        purged = upkeep.purge(
             self._store,
             cache=self._cache,
             documents=self._documents,
-            parts=(self._embedder, self._reranker),
+            parts=self._keeping(),
             timeout_s=timeout_s,
         )
+        self._drop()
+        return purged
 
     def verify_erased(
         self, texts: Sequence[str] = (), vectors: Sequence[ArrayLike] = ()
@@ -546,9 +547,7 @@ class HybridMemory:
         """Release files and connections. A second call does nothing."""
         for beside in self._beside:
             beside.close()
-        self._cache.clear()
-        for shelves in self._shelves.values():
-            shelves.clear()
+        self._drop()
         self._store.close()
         if self._documents is not None:
             self._documents.close()
@@ -563,6 +562,22 @@ class HybridMemory:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _drop(self, namespace: Namespace | None = None) -> None:
+        """Drop what is held in RAM of a namespace, or of all, here and by the memories beside."""
+        holding: list[PartitionCache | Shelves] = [self._cache, *self._shelves.values()]
+        for held in holding:
+            if namespace is None:
+                held.clear()
+            else:
+                held.drop(namespace)
+        for beside in self._beside:
+            beside._drop(namespace)
+
+    def _keeping(self) -> list[object]:
+        """Return the parts, here and of the memories beside, that may keep something of texts."""
+        others = [part for beside in self._beside for part in beside._keeping()]
+        return [self._embedder, self._reranker, *others]
 
     def _check_name(self) -> None:
         """Refuse a store that says to be of another embedder: its vectors are compared later."""

@@ -121,10 +121,11 @@ class Scope(WritePath, ReadPath):
         """Remove all of this namespace from the store, its files and RAM; return what that was.
 
         Records, profile, what `repair` had put into quarantine, the name itself, and the vectors
-        in a document store. Then the files are written anew, as `HybridMemory.purge` does. Look
-        at `Erased.is_complete`: if something was in the way, the records are gone all the same,
-        and `purge` does the rest. Who writes meanwhile does so before, and it is erased, or after,
-        into a namespace that is new.
+        in a document store; and the same in every store beside (see `HybridMemory.beside`), open
+        or not. Then the files are written anew, as `HybridMemory.purge` does. Look at
+        `Erased.is_complete`: if something was in the way of the files, `purge` does the rest; a
+        store beside that could not be opened is told there too. Who writes meanwhile does so
+        before, and it is erased, or after, into a namespace that is new.
         """
         from hybrid_memory import upkeep
 
@@ -134,11 +135,10 @@ class Scope(WritePath, ReadPath):
             self.namespace,
             cache=self._memory._cache,
             documents=self._memory._documents,
-            parts=(self._memory._embedder, self._memory._reranker),
+            parts=self._memory._keeping(),
             timeout_s=timeout_s,
         )
-        for shelves in self._memory._shelves.values():
-            shelves.drop(self.namespace)
+        self._memory._drop(self.namespace)
         return erased
 
     def prune(

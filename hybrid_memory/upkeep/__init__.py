@@ -1,7 +1,7 @@
 """Upkeep: is what is stored whole, and is what is derived of it right? And if not, make it so."""
 
 from hybrid_memory.upkeep.checking import check, look_over
-from hybrid_memory.upkeep.erasing import erase, purge
+from hybrid_memory.upkeep.erasing import count, erase, purge
 from hybrid_memory.upkeep.reembedding import BATCH, reembed
 from hybrid_memory.upkeep.repairing import repair
 from hybrid_memory.upkeep.report import Problem, Report
@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "Report",
     "check",
+    "count",
     "erase",
     "look_over",
     "purge",

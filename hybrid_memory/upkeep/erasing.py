@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
+from types import MappingProxyType
 
 from hybrid_memory import words
 from hybrid_memory.errors import HybridMemoryError, StoreError
@@ -38,13 +40,23 @@ def erase(
     if cache is not None:
         cache.drop(namespace)
     purged = _purge(store, namespace, cache, documents, parts, timeout_s=timeout_s)
-    return replace(
+    erased = replace(
         erased,
         files=purged.files,
         bytes=purged.bytes,
         unfinished=purged.unfinished,
         outside=purged.outside,
     )
+    return _beside(erased, store, lambda other: erase(other, namespace, timeout_s=timeout_s))
+
+
+def count(store: RecordStore, namespace: Namespace) -> int:
+    """Return how many records `erase` would remove."""
+    total = store.stats(namespace).total
+    for name in store.besides():
+        with closing(store.beside(name)) as other:
+            total += count(other, namespace)
+    return total
 
 
 def purge(
@@ -58,7 +70,31 @@ def purge(
     """See `HybridMemory.purge`."""
     if cache is not None:
         cache.clear()  # the rows of deleted records are still in its arrays
-    return _purge(store, None, cache, documents, parts, timeout_s=timeout_s)
+    purged = _purge(store, None, cache, documents, parts, timeout_s=timeout_s)
+    return _beside(purged, store, lambda other: purge(other, timeout_s=timeout_s))
+
+
+def _beside(erased: Erased, store: RecordStore, act: Callable[[RecordStore], Erased]) -> Erased:
+    """Do the same in the stores beside, whoever has them open, and return what all of it was."""
+    for name in store.besides():
+        try:
+            with closing(store.beside(name)) as other:
+                done = act(other)
+        except HybridMemoryError as error:  # what can be removed elsewhere is
+            done = Erased(
+                unfinished=(f"the store beside, {name!r}, is as it was: {error}; do this again",)
+            )
+        erased = replace(
+            erased,
+            records=MappingProxyType(Counter(erased.records) + Counter(done.records)),
+            removals=erased.removals + done.removals,
+            profile_keys=erased.profile_keys + done.profile_keys,
+            quarantined=erased.quarantined + done.quarantined,
+            files=(*erased.files, *done.files),
+            bytes=erased.bytes + done.bytes,
+            unfinished=(*erased.unfinished, *done.unfinished),
+        )
+    return erased
 
 
 def _purge(
