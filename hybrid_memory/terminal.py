@@ -214,11 +214,12 @@ def stats_as_json(stats: Stats) -> dict[str, Any]:
 
 def problems_table(problems: Sequence[Problem]) -> Table:
     """Return what `check` or `repair` found, a line each."""
-    header = ("what", "namespace", "record", "detail", "repaired")
+    header = ("what", "namespace", "beside", "record", "detail", "repaired")
     lines = [
         (
             problem.kind,
             "/".join(problem.namespace or ()) or "-",
+            problem.beside or "-",
             problem.id or ("-" if problem.key is None else f"number {problem.key}"),
             problem.detail or "-",
             "yes" if problem.is_repaired else "no",

@@ -24,6 +24,7 @@ import pytest
 from hybrid_memory import HybridMemory, indexing
 from hybrid_memory.backends.chroma import ChromaDocumentStore
 from hybrid_memory.backends.sql import schema
+from hybrid_memory.cli import main
 from hybrid_memory.errors import (
     NotFoundError,
     SchemaVersionError,
@@ -1181,3 +1182,139 @@ def test_the_command_ends_with_2_where_there_is_nothing_to_look_at(
         code, out = run(command)
         assert code == 2
         assert out.count("\n") == 1
+
+
+# -- stores beside -------------------------------------------------------------------------
+
+
+def five() -> HashEmbedder:
+    return HashEmbedder(5, name="five")
+
+
+@pytest.fixture
+def with_beside(path: Path) -> Path:
+    """The same, closed, with two stores beside, one of them within the other."""
+    with opened(path) as memory:
+        for names in (["own"], ["own", "within"]):
+            beside = memory
+            for name in names:
+                beside = beside.beside(name, embedder=five())
+            beside.scope(user_id="ana").add(f"Something else about {CANARY}.", id="nuts")
+            beside.scope(user_id="ana").add("Tea, beside.", id="tea")
+    return path
+
+
+OWN = Path("beside/own")
+WITHIN = OWN / "beside/within"
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_what_is_whole_beside_is_found_to_be_so(with_beside: Path, is_open: bool) -> None:
+    steps: list[tuple[int, int]] = []
+    with opened(with_beside) as memory:
+        alone = memory.scope(user_id="ana").stats().total + 1
+        if is_open:
+            memory.beside("own", embedder=five()).beside("within", embedder=five())
+
+        found = memory.check(vectors=True, on_progress=lambda *step: steps.append(step))
+        mended = memory.repair()
+
+    assert found.problems == mended.problems == ()
+    assert found.records == mended.records == alone + 4
+    assert steps == sorted(steps)
+    assert steps[-1] == (alone + 4, alone + 4)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "closed"])
+def test_damage_beside_is_found_and_repaired_without_a_text(
+    with_beside: Path, is_open: bool
+) -> None:
+    sql(with_beside / OWN, "UPDATE records SET text = 'flipped' WHERE id = 'tea'")
+    sql(with_beside / WITHIN, "UPDATE records SET terms = x'' WHERE id = 'nuts'")
+    with opened(with_beside) as memory:
+        if is_open:
+            memory.beside("own", embedder=five()).beside("within", embedder=five())
+
+        found = memory.check()
+        mended = memory.repair()
+        again = memory.check()
+
+    told_of = [(one.kind, one.beside, one.id) for one in found.problems]
+    assert told_of == [("record", "own", "tea"), ("terms", "own/within", "nuts")]
+    assert CANARY not in repr(found)
+    assert (found.left, mended.left) == (2, 0)
+    assert found.counts == mended.counts == {"record": 1, "terms": 1}
+    assert (again.problems, again.quarantined) == ((), 1)
+
+
+def test_a_vector_beside_is_made_anew_where_its_embedder_is_known(with_beside: Path) -> None:
+    sql(with_beside / OWN, "UPDATE records SET vector = x'00' WHERE id = 'tea'")
+    with opened(with_beside) as memory:
+        unopened = memory.repair()
+        beside = memory.beside("own", embedder=five())
+        mended = memory.repair()
+
+        assert memory.check().is_clean
+        assert beside.scope(user_id="ana").search("Tea, beside.")[0].record.id == "tea"
+
+    [problem] = unopened.problems
+    assert (problem.kind, problem.beside, problem.id) == ("vector", "own", "tea")
+    assert not problem.is_repaired
+    assert "HybridMemory.beside" in problem.detail
+    assert (unopened.left, mended.left, mended.refreshed) == (1, 0, 1)
+
+
+def test_a_copy_in_ram_of_a_memory_beside_is_compared(with_beside: Path) -> None:
+    with opened(with_beside) as memory:
+        beside = memory.beside("own", embedder=five())
+        ana = beside.scope(user_id="ana")
+        ana.search("tea")
+        beside._cache.views(("ana",))[0].columns["at"][0] += 1
+
+        [problem] = memory.check().problems
+        memory.repair()
+
+        assert (problem.kind, problem.beside) == ("partition", "own")
+        assert memory.check().is_clean
+
+
+def test_a_store_beside_that_is_no_database_is_told(with_beside: Path) -> None:
+    (with_beside / OWN / "memory.db").write_bytes(b"no database" * 999)
+    with opened(with_beside) as memory:
+        found, mended = memory.check(), memory.repair()
+
+    for one in (found, mended):
+        [problem] = one.problems
+        assert (problem.kind, problem.beside, one.left) == ("database", "own", 1)
+
+
+def test_rules_beside_are_brought_up_to_date(
+    with_beside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql(with_beside / OWN, "UPDATE settings SET value = '1' WHERE name = 'rules'")
+    monkeypatch.setattr("hybrid_memory.upkeep.repairing._was_encoded_otherwise", lambda *_: True)
+    sql(with_beside / OWN, "UPDATE records SET terms = x'' WHERE id = 'tea'")
+    with opened(with_beside) as memory:
+        unopened = memory.repair()
+        memory.beside("own", embedder=five())
+        mended = memory.repair()
+        assert memory.check().is_clean
+
+    for one, is_repaired in ((unopened, False), (mended, True)):
+        [problem] = one.problems
+        assert (problem.kind, problem.beside) == ("rules", "own")
+        assert problem.is_repaired == is_repaired
+
+
+def test_the_commands_check_and_repair_what_is_beside(
+    with_beside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hybrid_memory.memory.engine._bundled_embedder", HashEmbedder)
+    sql(with_beside / OWN, "UPDATE records SET terms = x'' WHERE id = 'tea'")
+
+    assert main(["check", "--store", str(with_beside), "--json"]) == 1
+    [problem] = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["kind"], problem["beside"]) == ("terms", "own")
+    assert main(["repair", "--store", str(with_beside)]) == 0
+    assert "own" in capsys.readouterr().out
+    assert main(["check", "--store", str(with_beside)]) == 0

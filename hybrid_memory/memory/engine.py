@@ -157,7 +157,7 @@ class HybridMemory:
         self._redact = redact
         self._quota = quota
         self._retention = records.retention(retention or {})
-        self._beside: list[HybridMemory] = []
+        self._beside: list[tuple[str, HybridMemory]] = []
         self._shelves: dict[str, Shelves] = {}  # of items, by their source
         self._index = index or _faiss_index
         self._index_above = index_above
@@ -317,7 +317,7 @@ class HybridMemory:
         except BaseException:
             store.close()
             raise
-        self._beside.append(memory)
+        self._beside.append((name, memory))
         return memory
 
     def export(
@@ -417,8 +417,11 @@ class HybridMemory:
         by, the copies in RAM, and the document store, which is brought up to date first.
         `quick` looks at the structure of the database, the last 1,000 records of each namespace
         and the size of the document store. `vectors` encodes all texts again and compares: as slow
-        as adding them was. `on_progress(done, total)` is called as records are looked at. Others
-        may read and write meanwhile.
+        as adding them was. `on_progress(done, total)` is called as records are looked at, and the
+        total grows with each store beside. Others may read and write meanwhile.
+
+        The stores beside (see `beside`) are looked at too; those that this memory has not opened,
+        without encoding anything, as their embedder is not known.
         """
         from hybrid_memory import upkeep
 
@@ -426,8 +429,7 @@ class HybridMemory:
         self._check_name()
         return upkeep.check(
             self._store,
-            embedder=self._encoding,
-            cache=self._cache,
+            held=self._held(),
             documents=self._documents,
             quick=limits.claim(quick, "quick"),
             vectors=limits.claim(vectors, "vectors"),
@@ -438,7 +440,8 @@ class HybridMemory:
         """Make anew what is derived, move damaged records into quarantine, and report on it.
 
         Needed after an update that says so, or when `check` finds something. Texts are encoded
-        again only where their vector is damaged or was made of another text. Quarantine is a table
+        again only where their vector is damaged or was made of another text; in a store beside that
+        this memory has not opened they cannot be, which is told. Quarantine is a table
         that nothing reads; what is deleted by its id is deleted there too. A repair that was
         killed can be repeated, one that is repeated changes nothing, and others may read and write
         meanwhile.
@@ -452,8 +455,7 @@ class HybridMemory:
         self._check_name()
         return upkeep.repair(
             self._store,
-            embedder=self._encoding,
-            cache=self._cache,
+            held=self._held(),
             documents=self._documents,
             now=limits.when(self._clock(), "now"),
             on_progress=on_progress,
@@ -545,7 +547,7 @@ class HybridMemory:
 
     def close(self) -> None:
         """Release files and connections. A second call does nothing."""
-        for beside in self._beside:
+        for _, beside in self._beside:
             beside.close()
         self._drop()
         self._store.close()
@@ -571,13 +573,19 @@ class HybridMemory:
                 held.clear()
             else:
                 held.drop(namespace)
-        for beside in self._beside:
+        for _, beside in self._beside:
             beside._drop(namespace)
 
     def _keeping(self) -> list[object]:
         """Return the parts, here and of the memories beside, that may keep something of texts."""
-        others = [part for beside in self._beside for part in beside._keeping()]
+        others = [part for _, beside in self._beside for part in beside._keeping()]
         return [self._embedder, self._reranker, *others]
+
+    def _held(self) -> upkeep.Held:
+        from hybrid_memory import upkeep
+
+        beside = {name: memory._held() for name, memory in self._beside}
+        return upkeep.Held(self._encoding, self._cache, beside)
 
     def _check_name(self) -> None:
         """Refuse a store that says to be of another embedder: its vectors are compared later."""

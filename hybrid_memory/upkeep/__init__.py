@@ -1,5 +1,6 @@
 """Upkeep: is what is stored whole, and is what is derived of it right? And if not, make it so."""
 
+from hybrid_memory.upkeep.beside import Held
 from hybrid_memory.upkeep.checking import check, look_over
 from hybrid_memory.upkeep.erasing import count, erase, purge
 from hybrid_memory.upkeep.reembedding import BATCH, reembed
@@ -10,6 +11,7 @@ from hybrid_memory.upkeep.scanning import OUTSIDE_OF_SCAN, verify_erased
 __all__ = [
     "BATCH",
     "OUTSIDE_OF_SCAN",
+    "Held",
     "Problem",
     "Report",
     "check",

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TypeAlias
 
 from hybrid_memory import indexing
 from hybrid_memory.errors import HybridMemoryError, StoreCorruptError
-from hybrid_memory.partition import PartitionCache
 from hybrid_memory.protocols import DocumentStore, Embedder, RecordStore, Stored
 from hybrid_memory.types import Namespace
 from hybrid_memory.upkeep import caches, rows
-from hybrid_memory.upkeep.report import Findings, Problem, Report
-
-OnProgress: TypeAlias = Callable[[int, int], None]  # (done, total)
+from hybrid_memory.upkeep.beside import Held, dim_of, with_those_beside
+from hybrid_memory.upkeep.report import Findings, OnProgress, Problem, Report
 
 PAGE = 1000
 UNREADABLE = "not all of it can be read; restore a backup"
@@ -28,14 +25,37 @@ _log = logging.getLogger(__name__)
 def check(
     store: RecordStore,
     *,
-    embedder: Embedder,
-    cache: PartitionCache,
+    held: Held | None,
     documents: DocumentStore | None,
     quick: bool = False,
     vectors: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Report:
-    """See `HybridMemory.check`."""
+    """See `HybridMemory.check`. Of a store that is not held nothing is encoded."""
+
+    def look(store: RecordStore, held: Held | None, on_progress: OnProgress | None) -> Report:
+        return check(
+            store,
+            held=held,
+            documents=None,
+            quick=quick,
+            vectors=vectors,
+            on_progress=on_progress,
+        )
+
+    report = _check(store, held, documents, quick=quick, vectors=vectors, on_progress=on_progress)
+    return with_those_beside(report, store, held, look, on_progress=on_progress)
+
+
+def _check(
+    store: RecordStore,
+    held: Held | None,
+    documents: DocumentStore | None,
+    *,
+    quick: bool,
+    vectors: bool,
+    on_progress: OnProgress | None,
+) -> Report:
     findings = Findings()
     broken = store.integrity("quick" if quick else "full")
     for detail in broken:
@@ -47,6 +67,7 @@ def check(
         has_rules = _has_rules(store, findings)
         quarantined = store.quarantined()
         known = store.namespaces()
+        dim = dim_of(store, held)
     except StoreCorruptError:
         findings.add(Problem("database", detail="its tables cannot be read"))
         return findings.report(quarantined=quarantined)
@@ -58,9 +79,9 @@ def check(
                 damaged |= _check_page(
                     page,
                     namespace,
-                    embedder if vectors else None,
+                    held.embedder if vectors and held is not None else None,
                     findings,
-                    dim=embedder.dim,
+                    dim=dim,
                     has_rules=has_rules,
                 )
                 findings.records += len(page)
@@ -68,19 +89,17 @@ def check(
                     on_progress(findings.records, total)
             for name in store.damaged_profile(namespace):
                 findings.add(Problem("profile", namespace, name))
-            if not quick and namespace in cache.held():
+            if held is not None and not quick and namespace in held.cache.held():
                 for key in caches.wrong_in_partition(
-                    cache, store, namespace, dim=embedder.dim, damaged=damaged
+                    held.cache, store, namespace, dim=dim, damaged=damaged
                 ):
                     findings.add(Problem("partition", namespace, key=key))
         except StoreCorruptError:
             findings.add(Problem("database", namespace, detail=UNREADABLE))
             continue
-        if documents is not None:
-            with cache.filling:
-                detail = documents_detail(
-                    documents, store, namespace, dim=embedder.dim, quick=quick
-                )
+        if documents is not None and held is not None:
+            with held.cache.filling:
+                detail = documents_detail(documents, store, namespace, dim=dim, quick=quick)
             if detail:
                 findings.add(Problem("documents", namespace, detail=detail))
     return findings.report(quarantined=quarantined)

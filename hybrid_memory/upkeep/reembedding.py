@@ -13,7 +13,7 @@ from hybrid_memory import limits, spaces
 from hybrid_memory.protocols import Embedder, RecordStore, Vectors
 from hybrid_memory.types import Record
 from hybrid_memory.upkeep import rows
-from hybrid_memory.upkeep.checking import OnProgress
+from hybrid_memory.upkeep.report import OnProgress
 
 BATCH = 128  # texts that are encoded and committed together
 

@@ -13,28 +13,47 @@ from datetime import datetime
 
 from hybrid_memory import indexing
 from hybrid_memory.errors import SchemaVersionError, StoreCorruptError
-from hybrid_memory.partition import PartitionCache, collection_of, fill
+from hybrid_memory.partition import collection_of, fill
 from hybrid_memory.protocols import DocumentStore, Draft, Embedder, RecordStore, Space, Stored
 from hybrid_memory.types import Namespace, Record
 from hybrid_memory.upkeep import rows
-from hybrid_memory.upkeep.checking import UNREADABLE, OnProgress, documents_detail, note_lost
-from hybrid_memory.upkeep.report import Findings, Problem, Report
+from hybrid_memory.upkeep.beside import Held, dim_of, with_those_beside
+from hybrid_memory.upkeep.checking import UNREADABLE, documents_detail, note_lost
+from hybrid_memory.upkeep.report import Findings, OnProgress, Problem, Report
 
 PAGE = 256  # encoded and committed together
+NO_EMBEDDER = "open it with HybridMemory.beside and its embedder, and repair again"
 
 
 def repair(
     store: RecordStore,
     *,
-    embedder: Embedder,
-    cache: PartitionCache,
+    held: Held | None,
     documents: DocumentStore | None,
     now: datetime,
     on_progress: OnProgress | None = None,
 ) -> Report:
-    """See `HybridMemory.repair`."""
+    """See `HybridMemory.repair`. In a store that is not held vectors stay as they are."""
+
+    def mend(store: RecordStore, held: Held | None, on_progress: OnProgress | None) -> Report:
+        return repair(store, held=held, documents=None, now=now, on_progress=on_progress)
+
+    report = _repair(store, held, documents, now=now, on_progress=on_progress)
+    return with_those_beside(report, store, held, mend, on_progress=on_progress)
+
+
+def _repair(
+    store: RecordStore,
+    held: Held | None,
+    documents: DocumentStore | None,
+    *,
+    now: datetime,
+    on_progress: OnProgress | None,
+) -> Report:
     written_by = _rules(store)
     space = store.space()
+    dim = dim_of(store, held)
+    is_up_to_date = True
     findings = Findings()
     broken = store.integrity("full")
     if broken:
@@ -53,8 +72,15 @@ def repair(
                 damaged = [row for row in page if row.record is None]
                 _set_aside(store, namespace, damaged, findings, now=now)
                 whole = [(row, row.record) for row in page if row.record is not None]
-                _refresh(
-                    store, namespace, whole, embedder, findings, written_by=written_by, space=space
+                is_up_to_date &= _refresh(
+                    store,
+                    namespace,
+                    whole,
+                    held.embedder if held is not None else None,
+                    findings,
+                    dim=dim,
+                    written_by=written_by,
+                    space=space,
                 )
                 findings.records += len(page)
                 if on_progress is not None:
@@ -64,18 +90,20 @@ def repair(
             is_readable = False
             findings.add(Problem("database", namespace, detail=UNREADABLE))
             continue
-        if documents is not None:
-            with cache.filling:
-                _repair_documents(documents, store, namespace, findings, dim=embedder.dim)
-    cache.clear()
+        if documents is not None and held is not None:
+            with held.cache.filling:
+                _repair_documents(documents, store, namespace, findings, dim=dim)
+    if held is not None:
+        held.cache.clear()
     left = store.integrity("full") if broken else []
     for detail in dict.fromkeys([*broken, *left]):
         findings.add(Problem("database", detail=detail, is_repaired=detail not in left))
     if is_readable and not left:
         if written_by != indexing.RULES:
             detail = f"written by rules {written_by}, this version has {indexing.RULES}"
-            findings.add(Problem("rules", detail=detail, is_repaired=True))
-        store.set_rules(indexing.RULES)
+            findings.add(Problem("rules", detail=detail, is_repaired=is_up_to_date))
+        if is_up_to_date:
+            store.set_rules(indexing.RULES)
     return findings.report(quarantined=store.quarantined())
 
 
@@ -126,14 +154,19 @@ def _refresh(
     store: RecordStore,
     namespace: Namespace,
     whole: Sequence[tuple[Stored, Record]],
-    embedder: Embedder,
+    embedder: Embedder | None,
     findings: Findings,
     *,
+    dim: int,
     written_by: int,
     space: Space | None,
-) -> None:
-    """Derive anew what records are found by; encode only those whose vector is not theirs."""
-    bad = rows.bad_vectors(whole, dim=embedder.dim)
+) -> bool:
+    """Derive anew what records are found by; encode only those whose vector is not theirs.
+
+    Without an embedder those are left as they are, and the answer is False.
+    """
+    is_up_to_date = True
+    bad = rows.bad_vectors(whole, dim=dim)
     changed: list[tuple[Stored, Draft]] = []
     to_encode: list[int] = []  # places in `changed`
     for row, record in whole:
@@ -142,19 +175,24 @@ def _refresh(
         is_bad = row.key in bad
         if not (kinds or is_bad or row.vector_is_intact is None):
             continue
+        # Without a difference it was written, or repaired, by our rules already.
+        is_other = is_bad or (bool(kinds) and _was_encoded_otherwise(record, written_by))
+        is_to_encode = is_other and indexing.is_ranked(record)
+        is_left = is_to_encode and embedder is None
         # That rules have changed is one problem, and not one of each record.
-        for kind in kinds if written_by == indexing.RULES else []:
-            findings.add(Problem(kind, namespace, row.id, row.key, is_repaired=True))
-        if is_bad:
-            findings.add(Problem("vector", namespace, row.id, row.key, is_repaired=True))
-        if indexing.is_ranked(record):
-            # Without a difference it was written, or repaired, by our rules already.
-            if is_bad or (kinds and _was_encoded_otherwise(record, written_by)):
-                to_encode.append(len(changed))
-            else:
-                draft = replace(draft, vector=rows.vector_of(row))
+        noted = kinds if written_by == indexing.RULES else []
+        for kind in [*noted, "vector"] if is_bad else noted:
+            detail = NO_EMBEDDER if is_left else ""
+            findings.add(Problem(kind, namespace, row.id, row.key, detail, is_repaired=not is_left))
+        if is_left:
+            is_up_to_date = False
+            continue
+        if is_to_encode:
+            to_encode.append(len(changed))
+        elif indexing.is_ranked(record):
+            draft = replace(draft, vector=rows.vector_of(row))
         changed.append((row, draft))
-    if to_encode:
+    if to_encode and embedder is not None:
         vectors = rows.encoded([changed[place][1].record for place in to_encode], embedder)
         for place, vector in zip(to_encode, vectors, strict=True):
             row, draft = changed[place]
@@ -163,6 +201,7 @@ def _refresh(
         if space is not None:  # of what was read: a move to another one must not be undone
             changed = [(row, replace(one, generation=space.generation)) for row, one in changed]
         findings.refreshed += store.refresh(namespace, changed)
+    return is_up_to_date
 
 
 def _was_encoded_otherwise(record: Record, written_by: int) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
@@ -24,6 +24,7 @@ Damage: TypeAlias = Literal[
 ]
 DAMAGES: tuple[Damage, ...] = get_args(Damage)
 MAX_PROBLEMS = 1000  # that a report lists; it counts all
+OnProgress: TypeAlias = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Problem:
     """One thing that is not as it should be, and whether it has been repaired.
 
     Without a namespace it is of the store as a whole. `id` is the id of a record or the key of a
-    profile, None where it is not known; `key` is the store's own number of a record.
+    profile, None where it is not known; `key` is the store's own number of a record. `beside` is
+    empty, or the name of the store beside that it is in (see `HybridMemory.beside`).
     """
 
     kind: Damage
@@ -40,11 +42,12 @@ class Problem:
     key: int | None = None
     detail: str = ""
     is_repaired: bool = False
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `check` or `repair` found.
+    """What `check` or `repair` found, in the store and in those beside it together.
 
     `counts` has all problems by kind, `problems` the first 1,000 of them, and `left` is how many
     are not repaired. `records` were looked at, `refreshed` got what they are found by anew.
@@ -92,3 +95,21 @@ class Findings:
             refreshed=self.refreshed,
             quarantined=quarantined,
         )
+
+
+def together(report: Report, other: Report, beside: str) -> Report:
+    """Return a report with what was found in the store of this name beside."""
+    counts = Counter(report.counts)
+    counts.update(other.counts)
+    problems = [
+        replace(one, beside=f"{beside}/{one.beside}" if one.beside else beside)
+        for one in other.problems
+    ]
+    return Report(
+        problems=(*report.problems, *problems)[:MAX_PROBLEMS],
+        counts=MappingProxyType({kind: counts[kind] for kind in DAMAGES if counts[kind]}),
+        left=report.left + other.left,
+        records=report.records + other.records,
+        refreshed=report.refreshed + other.refreshed,
+        quarantined=report.quarantined + other.quarantined,
+    )
