@@ -40,6 +40,7 @@ MAX_SECONDS = 24 * 3600
 MAX_TOKENS = 10**9
 MAX_PATH_BYTES = 4096  # PATH_MAX of Linux
 MAX_NAME_BYTES = 255  # NAME_MAX of all its file systems
+MAX_BATCH = 65_536  # texts that are encoded at once
 MAX_NEAREST = 10_000  # of `Scope.nearest`, which ranks nothing
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -67,8 +68,7 @@ def text(value: object, name: str = "text") -> str:
     Raises:
         TextError: not a string, blank, with NUL or lone surrogates, or over 64 KiB of UTF-8.
     """
-    if not isinstance(value, str):
-        raise TextError(f"{name} must be a string, not {type(value).__name__}")
+    value = string(value, name)
     if not value.strip():
         raise TextError(f"{name} is empty")
     if "\0" in value:
@@ -83,6 +83,13 @@ def text(value: object, name: str = "text") -> str:
         raise TextError(
             f"{name} has {size} bytes, more than {MAX_TEXT_BYTES}; split it, as add_documents does"
         )
+    return value
+
+
+def string(value: object, name: str = "text") -> str:
+    """Return a text that is not stored as it is, or raise TextError."""
+    if not isinstance(value, str):
+        raise TextError(f"{name} must be a string, not {type(value).__name__}")
     return value
 
 
@@ -258,9 +265,9 @@ def several(value: object, told: str) -> Iterable[Any]:
     return value
 
 
-def ids(values: object) -> list[str]:
+def ids(values: object, name: str = "ids") -> list[str]:
     """Return a list of ids, or raise InvalidInputError."""
-    return [label(id, "id") for id in several(values, "ids are a list of ids (for one use get)")]
+    return [label(id, "id") for id in several(values, f"{name} takes a list of ids")]
 
 
 def claim(value: object, name: str) -> bool:

@@ -379,7 +379,7 @@ class Quota:
         _check_bound(self.bytes, "bytes of a quota", low=1)
         if self.when_full not in ("refuse", "prune"):
             raise InvalidInputError(
-                f"when_full must be 'refuse' or 'prune', not {self.when_full!r}"
+                f"when_full must be 'refuse' or 'prune', not {_shown(self.when_full)}"
             )
 
 
@@ -415,13 +415,18 @@ class PrunePolicy:
                     f"importance_below must be a number, not {type(below).__name__}"
                 )
             if not 0 <= below <= 1:
-                raise InvalidInputError(f"importance_below must be between 0 and 1: {below}")
+                raise InvalidInputError(
+                    f"importance_below must be between 0 and 1: {_shown(below)}"
+                )
         if self.kinds is not None:
-            kinds = (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds)
+            given = (self.kinds,) if isinstance(self.kinds, str) else self.kinds
+            if not isinstance(given, Iterable):
+                raise InvalidInputError(f"kinds to prune are kinds, not {_shown(given)}")
+            kinds = tuple(given)
             for kind in kinds:
                 if kind not in KINDS:
                     raise InvalidInputError(
-                        f"unknown kind {kind!r} to prune; one of {', '.join(KINDS)}"
+                        f"unknown kind {_shown(kind)} to prune; one of {', '.join(KINDS)}"
                     )
             object.__setattr__(self, "kinds", kinds)
 
@@ -439,8 +444,20 @@ def _check_bound(value: object, name: str, *, low: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}")
-    if value < low:
-        raise InvalidInputError(f"{name} must be at least {low}: {value}")
+    if not low <= value <= _MOST:
+        raise InvalidInputError(f"{name} must be between {low} and {_MOST}: {_shown(value)}")
+
+
+_MOST = 2**63 - 1  # what a store can count to
+
+
+def _shown(value: object) -> str:
+    """Return a number or a short name for a message; of what may be a text, only the type."""
+    if isinstance(value, str) and value.isidentifier() and len(value) <= 32:
+        return repr(value)
+    if isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64):
+        return str(value)
+    return f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,7 @@ class HybridMemory:
 
     def count_tokens(self, text: str) -> int:
         """Return the size of a text as budgets count it."""
-        return self._count_tokens(text)
+        return self._count_tokens(limits.string(text))
 
     def scope(
         self,
@@ -302,8 +302,9 @@ class HybridMemory:
         Raises:
             EmbedderMismatchError: it was written with another embedder.
         """
-        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) is None:
+        if not isinstance(name, str) or re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) is None:
             raise InvalidInputError("a name is 1 to 64 letters, digits, - and _")
+        limits.part(embedder, "embedder", "embed", "embed_query")
         store = self._store.beside(name)
         try:
             memory = HybridMemory(
@@ -488,7 +489,8 @@ class HybridMemory:
         """
         from hybrid_memory import upkeep
 
-        limits.whole(batch_size, "batch_size", low=1)
+        limits.part(embedder, "embedder", "embed", "embed_query")
+        limits.whole(batch_size, "batch_size", low=1, high=limits.MAX_BATCH)
         limits.part(on_progress, "on_progress")
         with self._moving:
             encoded = upkeep.reembed(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,7 +30,7 @@ from hybrid_memory.merge import Ranking
 from hybrid_memory.partition import Pool, View
 from hybrid_memory.protocols import Draft, Vector
 from hybrid_memory.score import score
-from hybrid_memory.types import Item, ItemChange, Namespace, Query, Record, Where
+from hybrid_memory.types import Item, ItemChange, Namespace, Query, Record, Where, check_span
 
 if TYPE_CHECKING:
     from hybrid_memory.memory.encoding import Encoding
@@ -67,7 +68,11 @@ class Items:
             QuotaExceededError: a namespace is full; of that one nothing is stored.
         """
         wanted: dict[Namespace, dict[str, ItemChange]] = {}
-        for change in changes:
+        for change in limits.several(changes, "write takes a list of ItemChange"):
+            if not isinstance(change, ItemChange):
+                raise InvalidInputError(
+                    f"write takes a list of ItemChange, not of {type(change).__name__}"
+                )
             namespace = limits.namespace(change.namespace)
             wanted.setdefault(namespace, {})[limits.label(change.key, "key")] = change
         now = self._now()
@@ -111,7 +116,10 @@ class Items:
             max_bytes=limits.MAX_DATA_BYTES,
             max_depth=limits.MAX_DATA_DEPTH,
         )
-        texts = [_words(value)] if change.texts is None else change.texts
+        texts = [_words(value)]
+        if change.texts is not None:
+            given = limits.several(change.texts, "texts of an item are a list of texts")
+            texts = [limits.string(text) for text in given]
         clipped = map(limits.clipped, texts)
         texts = [limits.text(text) for text in dict.fromkeys(clipped) if text.strip()]
         said: dict[str, Any] = {}
@@ -119,6 +127,7 @@ class Items:
             said |= {"parts": len(texts) - 1, "revision": secrets.randbits(62)}
         until = None
         if change.ttl is not None:
+            check_span(change.ttl, "ttl")
             until = _end(now, change.ttl)
             said["ttl_s"] = change.ttl.total_seconds()
         first = Record(
@@ -255,13 +264,13 @@ class Items:
             FilterError: a malformed `where`.
             InvalidInputError: a negative `limit` or `offset`.
         """
-        limits.whole(limit, "limit", low=0)
-        limits.whole(offset, "offset", low=0)
+        first = min(limits.whole(offset, "offset", low=0), sys.maxsize)
+        last = min(first + limits.whole(limit, "limit", low=0), sys.maxsize)
         matches = compile_where(where, named=frozenset())
         now = self._now()
         shelved = [self._shelves.get(namespace) for namespace in self.namespaces(under)]
         found: Iterator[tuple[Record, float | None]]
-        if query is not None and query.strip():
+        if query is not None and limits.string(query, "query").strip():
             found = self._ranked(query, shelved, now)
         else:
             found = ((item, None) for item in shelves.latest(shelved))
@@ -271,7 +280,7 @@ class Items:
             if (with_expired or not _is_expired(item, now))
             and (matches is None or matches(_fields(item)))
         )
-        return self._items(list(islice(wanted, offset, offset + limit)), refresh=refresh, now=now)
+        return self._items(list(islice(wanted, first, last)), refresh=refresh, now=now)
 
     def namespaces(
         self, under: Sequence[str] = (), *, with_expired: bool = True
@@ -394,8 +403,6 @@ def _is_expired(record: Record, now: datetime) -> bool:
 
 
 def _end(now: datetime, ttl: timedelta) -> datetime:
-    if ttl <= timedelta(0):
-        raise InvalidInputError(f"ttl must be above 0: {ttl.total_seconds()} s")
     try:
         return now + ttl
     except OverflowError as error:

@@ -160,6 +160,7 @@ class ReadPath(Handle):
         limits.whole(max_tokens, "max_tokens", low=1, high=limits.MAX_TOKENS)
         limits.instance(gate, Gate, "gate")
         limits.instance(budget, Budget, "budget")
+        shown = limits.ids(shown, "shown")
         asked = self._asked(query, now, kinds, where)
         gate = gate or Gate()
         if not gate.memory_allowed:

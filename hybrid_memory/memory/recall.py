@@ -380,6 +380,8 @@ def search_sources(
         FilterError: a malformed `where`.
         InvalidInputError: k not in 1 to 200, or no source.
     """
+    limits.instance(weights, Weights, "weights")
+    id_key = limits.optional_label(id_key, "id_key")
     cut = Cut(k, min_score, min_share, None, max_per_source)
     asked = Asked.of(query, now=now, where=where)
     given = outside.checked(sources)

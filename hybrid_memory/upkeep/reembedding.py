@@ -26,7 +26,7 @@ def reembed(
     on_progress: OnProgress | None = None,
 ) -> int:
     """See `HybridMemory.reembed`."""
-    batch_size = limits.whole(batch_size, "batch_size", low=1)
+    batch_size = limits.whole(batch_size, "batch_size", low=1, high=limits.MAX_BATCH)
     mine = spaces.space_of(embedder)
     _settle(store, batch_size)
     space = store.space()
