@@ -25,7 +25,14 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from hybrid_memory import HybridMemory, Weights
+from hybrid_memory import (
+    HybridMemory,
+    ItemChange,
+    PrunePolicy,
+    Quota,
+    Weights,
+    search_sources,
+)
 from hybrid_memory.errors import HybridMemoryError, StoreError, StorePathError
 from hybrid_memory.testing import HashEmbedder, LineSplitter, ManualClock, ScriptedChat
 from hybrid_memory.types import Budget, Gate
@@ -65,6 +72,14 @@ class World:
         self.ana = self.memory.scope(user_id="ana", session_id="s1", read=[("bob",)])
         self.bob = self.memory.scope(user_id="bob")
         self.bob.add("Bob drinks coffee.", id="known")
+        self.items = self.memory.items()
+        self._own: Mapping[str, Callable[..., Any]] = {
+            "HybridMemory.open": self._open,
+            "ItemChange": lambda **fields: self.items.write([ItemChange(**fields)]),
+            "PrunePolicy": lambda **bounds: self.ana.prune(PrunePolicy(**bounds)),
+            "Quota": self._bounded,
+            "search_sources": search_sources,
+        }
         (folder / "folder").mkdir()
         (folder / "text.txt").write_text("The canteen serves lentils.")
         (folder / "empty.txt").touch()
@@ -106,16 +121,24 @@ class World:
         self.memory.close()
 
     def function(self, name: str) -> Callable[..., Any]:
-        """Return the method of a name of `surface`."""
+        """Return the function or method of a name of `surface`."""
+        if name in self._own:
+            return self._own[name]
         owner, method = name.split(".")
-        if name == "HybridMemory.open":
-            return self._open
         found: Any = {
             "HybridMemory": self.memory,
+            "Items": self.items,
             "Scope": self.ana,
             "Profile": self.ana.profile,
         }[owner]
         return getattr(found, method)  # type: ignore[no-any-return]
+
+    def _bounded(self, **bounds: Any) -> None:
+        """Write under a quota."""
+        with HybridMemory.open(
+            self.folder / "bounded", embedder=self.embedder, quota=Quota(**bounds)
+        ) as memory:
+            memory.scope(user_id="ana").add("I drink tea.")
 
     def _open(self, path: Any, **parts: Any) -> None:
         """Open another store and use it: what is wrong with a part may show only then."""

@@ -112,7 +112,7 @@ _MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "time without offset": lambda _: datetime(2026, 5, 2, tzinfo=_Nowhere()),
     "time that fails": lambda _: datetime(2026, 5, 2, tzinfo=_Failing()),
     "date": lambda _: date(2026, 5, 2),
-    "timedelta": lambda _: timedelta(days=1),
+    "timedelta": lambda v: timedelta(days=v.get("days", 1), microseconds=v.get("us", 0)),
     "object": lambda _: object(),
     "set": lambda _: {"message"},
     "lambda": lambda _: lambda *_args, **_named: None,

@@ -8,18 +8,31 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hybrid_memory import HybridMemory, Scope
+from hybrid_memory import (
+    HybridMemory,
+    ItemChange,
+    Items,
+    PrunePolicy,
+    Quota,
+    Scope,
+    Source,
+    search_sources,
+)
 from hybrid_memory.memory.engine import Parts
 from hybrid_memory.records import Changes
+from hybrid_memory.testing import HashEmbedder, ManualClock, WordRetriever
 
 # What is expected where, as a family of `hostile.json`; more than one where more is accepted.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("text", "query", "question"), ("texts",)),
     "fact": ("texts", "jsons"),
-    **dict.fromkeys(("id", "session_id", "slot", "source", "speaker", "user_id"), ("labels",)),
+    **dict.fromkeys(
+        ("id", "id_key", "name", "session_id", "slot", "source", "speaker", "user_id"), ("labels",)
+    ),
     "key": ("labels",),
     "value": ("jsons", "texts"),
-    "namespace": ("namespaces",),
+    **dict.fromkeys(("ids", "shown"), ("items", "labels", "objects")),
+    **dict.fromkeys(("namespace", "under"), ("namespaces",)),
     **dict.fromkeys(("namespaces", "read"), ("lists_of_namespaces",)),
     **dict.fromkeys(("data", "metadata"), ("jsons",)),
     "where": ("filters",),
@@ -29,24 +42,37 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(
         (
+            "batch_size",
+            "bytes",
             "expected_version",
+            "fetch_k",
             "importance",
+            "importance_below",
             "index_above",
             "k",
             "last",
+            "limit",
+            "max_bytes",
             "max_cache_bytes",
             "max_per_source",
+            "max_records",
             "max_tokens",
             "min_score",
             "min_share",
             "mmr_lambda",
+            "offset",
             "priority",
+            "records",
             "timeout_s",
         ),
         ("numbers",),
     ),
-    **dict.fromkeys(("durability", "kind", "kinds", "on_conflict", "role"), ("choices",)),
-    **dict.fromkeys(("items", "messages"), ("items",)),
+    **dict.fromkeys(
+        ("durability", "kind", "kinds", "on_conflict", "role", "when_full"), ("choices",)
+    ),
+    **dict.fromkeys(("changes", "items", "messages"), ("items",)),
+    **dict.fromkeys(("older_than", "ttl"), ("spans",)),
+    "retention": ("spans", "objects"),
     "path": ("paths",),
     "texts": ("texts", "items"),
     "vectors": ("vectors",),
@@ -54,15 +80,24 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 OTHERS = ("objects",)  # parts, callbacks, gates, flags
 # What a call gets where nothing hostile is put: all that has no default.
 GOOD: Mapping[str, Any] = {
+    "changes": [ItemChange(("ana",), "a key", {"text": "I drink tea."})],
+    "embedder": HashEmbedder(),
     "fact": "I drink tea.",
     "id": "known",
+    "ids": ["known"],
     "items": ["I drink tea."],
     "key": "city",
     "messages": [{"role": "user", "content": "I drink tea."}],
+    "name": "facts",
+    "namespace": ("ana",),
+    "now": ManualClock()(),
     "path": "there",
+    "policy": PrunePolicy(max_records=1000),
     "query": "tea",
     "question": "tea?",
+    "sources": [Source(WordRetriever(["Tea is a drink."]), name="wiki", timeout_s=60)],
     "text": "I drink tea.",
+    "under": ("ana",),
     "value": "Lyon",
 }
 _SPECIAL: Mapping[str, Mapping[str, Any]] = {
@@ -72,12 +107,16 @@ _SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "Scope.add_documents": {"items": ["I drink tea."], "source": "menu.md"},
     "Scope.forget": {"source": "nowhere"},
     "Scope.confirm": {"id": "proposal"},
+    "ItemChange": {"value": {"text": "I drink tea."}},
+    "Quota": {"records": 10},
 }
 # Where a name means something else.
 _FAMILIES_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("HybridMemory.import_", "path"): ("paths", "items"),
     ("Scope.import_", "path"): ("paths", "items"),
     ("Scope.add_documents", "items"): ("paths", "items"),
+    ("ItemChange", "value"): ("jsons",),
+    ("Scope.nearest", "query"): ("texts", "vectors"),
     ("HybridMemory.check", "vectors"): OTHERS,
     ("HybridMemory.export", "vectors"): OTHERS,
     ("Scope.export", "vectors"): OTHERS,
@@ -87,7 +126,10 @@ _KEYWORDS: Mapping[str, type] = {"HybridMemory.open": Parts, "Scope.update": Cha
 
 @dataclass(frozen=True)
 class Call:
-    """A public method, by the name it has, and the names of all it takes."""
+    """A public method or function, by the name it has, and the names of all it takes.
+
+    Of a value that says what is to be done, it is to make one and have it done.
+    """
 
     name: str
     parameters: tuple[str, ...]
@@ -112,7 +154,8 @@ def surface() -> tuple[Call, ...]:
         Call("Profile.__getitem__", ("key",), ("key",)),
         Call("Profile.__delitem__", ("key",), ("key",)),
     ]
-    for owner in (HybridMemory, Scope):
+    calls += [_call(one.__name__, one) for one in (ItemChange, PrunePolicy, Quota, search_sources)]
+    for owner in (HybridMemory, Items, Scope):
         for name, method in inspect.getmembers(owner, callable):
             if not name.startswith("_"):
                 calls.append(_call(f"{owner.__name__}.{name}", method))
