@@ -13,8 +13,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_memory import Budget, Completion, Gate, HybridMemory, Scope, Source
-from hybrid_memory.testing import ManualClock, WordRetriever
+from hybrid_memory import (
+    Budget,
+    Completion,
+    Gate,
+    HybridMemory,
+    ItemChange,
+    PrunePolicy,
+    Scope,
+    Source,
+    search_sources,
+)
+from hybrid_memory.testing import HashEmbedder, ManualClock, WordRetriever
 from tests.reliability.processes import opened
 
 SHARED = ("shared",)  # which all may read
@@ -150,14 +160,18 @@ class ScopeCalls:
 
     def add_many(self) -> Any:
         count = self.world.random.randrange(1, 4)
-        return self.scope.add_many([self.world.item(self.tenant) for _ in range(count)])
+        return self.scope.add_many(
+            [self.world.item(self.tenant) for _ in range(count)],
+            on_conflict=self.world.random.choice(("error", "skip", "replace")),
+        )
 
     def add_messages(self) -> Any:
         return self.scope.add_messages(
             [
                 {"role": "user", "content": self.world.text(self.tenant)},
                 {"role": "assistant", "content": self.world.text(self.tenant)},
-            ]
+            ],
+            strict=self.world.random.random() < 0.5,
         )
 
     def add_fact(self) -> Any:
@@ -202,6 +216,19 @@ class ScopeCalls:
     def delete(self) -> Any:
         return self.scope.delete(self._id())
 
+    def delete_many(self) -> Any:
+        return self.scope.delete_many([self._id(), self._id()])
+
+    def prune(self) -> Any:
+        policies = (
+            PrunePolicy(max_records=12),
+            PrunePolicy(max_bytes=20_000, kinds=("message", "event")),
+            PrunePolicy(older_than=timedelta(hours=6)),
+        )
+        return self.scope.prune(
+            self.world.random.choice(policies), dry_run=self.world.random.random() < 0.5
+        )
+
     def forget(self) -> Any:
         bounds = ({"source": "tool"}, {"session_id": "s1"}, {"where": {"n": 8}})
         return self.scope.forget(**self.world.random.choice(bounds))
@@ -211,6 +238,9 @@ class ScopeCalls:
 
     def get(self) -> Any:
         return self.scope.get(self._id())
+
+    def get_many(self) -> Any:
+        return self.scope.get_many([self._id() for _ in range(3)])
 
     def messages(self) -> Any:
         return self.scope.messages(last=self.world.random.choice((None, 3)), max_tokens=500)
@@ -239,6 +269,11 @@ class ScopeCalls:
     def search(self) -> Any:
         return self.scope.search(self.world.question(), **self.world.bounds())
 
+    def nearest(self) -> Any:
+        bounds = self.world.bounds()
+        names = ("k", "kinds", "where", "mmr_lambda")
+        return self.scope.nearest(self.world.question(), **{name: bounds[name] for name in names})
+
     def why(self) -> Any:
         return self.scope.why(self.world.question(), self._id(), **self.world.bounds())
 
@@ -248,6 +283,7 @@ class ScopeCalls:
             max_tokens=self.world.random.choice((30, 400)),
             gate=self.world.random.choice((None, Gate(memory_allowed=False))),
             budget=self.world.random.choice((None, Budget(session=0.5))),
+            shown=self.world.random.choice(((), (self._id(), self._id()))),
         )
 
     def ask(self) -> Any:
@@ -313,14 +349,41 @@ class MemoryCalls:
             user_id=self.tenant.label,
             session_id=self.world.random.choice((None, "s0", "s1")),
             read=self.world.random.choice(((), (SHARED,))),
-            sources=self.world.random.choice(((), (self._source(),))),
+            sources=self.world.random.choice(((), (source_of(self.world, self.tenant),))),
         )
         self.tenant.scopes = [*self.tenant.scopes[-3:], scope]
         return scope
 
-    def _source(self) -> Source:
-        texts = [self.world.text(self.tenant) for _ in range(3)]
-        return Source(WordRetriever(texts), name="wiki", timeout_s=60)
+    def items(self) -> Any:
+        """Call one of the methods of what programs keep under keys."""
+        name = self.world.random.choice(ITEM_CALLS)
+        return name, getattr(ItemCalls(self.world, self.tenant), name)()
+
+    def beside(self) -> Any:
+        """Use a memory beside, in which the tenants have the same names again."""
+        with self.world.opened("memory") as memory:
+            beside = memory.beside("facts", embedder=HashEmbedder(32))
+            scope = beside.scope(user_id=self.tenant.label)
+            return scope.add(self.world.text(self.tenant)), scope.search(self.world.question())
+
+    def reembed(self) -> Any:
+        """Move to another space, be asked there, and move back: all are told what they were."""
+        memory, former = self.world.memory, self.world.memory.embedder
+        try:
+            there = memory.reembed(HashEmbedder(96))
+            told = memory.scope(user_id=self.tenant.label).search(self.world.question())
+        finally:
+            back = memory.reembed(former)
+        return there, told, back
+
+    def embedder(self) -> Any:
+        return self.world.memory.embedder
+
+    def weights(self) -> Any:
+        return self.world.memory.weights
+
+    def count_tokens(self) -> Any:
+        return self.world.memory.count_tokens(self.world.text(self.tenant))
 
     def export(self) -> Any:
         path = self.world.file(self.tenant, ".jsonl")
@@ -353,6 +416,71 @@ class MemoryCalls:
 
     def close(self) -> Any:
         return self.world.opened("memory").close()
+
+
+class ItemCalls:
+    """A random call of each public method of the items, for one tenant where it can be."""
+
+    def __init__(self, world: World, tenant: Tenant) -> None:
+        self.world, self.items = world, world.memory.items()
+        self.canary, self.namespace = tenant.canary, (tenant.label,)
+
+    def write(self) -> Any:
+        value = self.world.random.choice((None, {"word": self.canary}))
+        texts = self.world.random.choice((None, ["tea", f"{self.canary} in Lyon"]))
+        ttl = self.world.random.choice((None, timedelta(minutes=9)))
+        change = ItemChange(self.namespace, self._key(), value, texts, ttl)
+        return self.items.write([change])
+
+    def get(self) -> Any:
+        return self.items.get(self.namespace, self._key(), refresh=self.world.random.random() < 0.5)
+
+    def search(self) -> Any:
+        return self.items.search(
+            self.namespace,
+            query=self.world.random.choice((None, "tea", "my secret in Lyon")),
+            where=self.world.random.choice((None, {"word": {"$exists": True}})),
+            with_expired=self.world.random.random() < 0.5,
+        )
+
+    def namespaces(self) -> Any:
+        return self.items.namespaces(self.namespace)
+
+    def delete_all(self) -> Any:
+        return self.items.delete_all(self.namespace)
+
+    def sweep(self) -> Any:
+        return self.items.sweep()
+
+    def _key(self) -> str:
+        return self.world.random.choice(("likes", "city", "pet"))
+
+
+ITEM_CALLS = ("write", "write", "write", "get", "search", "namespaces", "delete_all", "sweep")
+
+
+class FunctionCalls:
+    """A random call of each public function, which needs no memory."""
+
+    def __init__(self, world: World, tenant: Tenant) -> None:
+        self.world, self.tenant = world, tenant
+
+    def search_sources(self) -> Any:
+        sources = [source_of(self.world, self.tenant)]
+        return search_sources(self.world.question(), sources, now=self.world.clock())
+
+
+BY_KIND: dict[str, type[Any]] = {
+    "function": FunctionCalls,
+    "memory": MemoryCalls,
+    "scope": ScopeCalls,
+}
+
+
+def source_of(world: World, tenant: Tenant) -> Source:
+    """Return an outside source of a tenant's own."""
+    texts = [world.text(tenant) for _ in range(3)]
+    return Source(WordRetriever(texts), name="wiki", timeout_s=60)
 
 
 def public(kind: type | object) -> set[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from hybrid_memory.errors import HybridMemoryError
 from hybrid_memory.testing import ManualClock
-from tests.reliability.calls import MemoryCalls, ScopeCalls, Tenant, World, public
+from tests.reliability.calls import BY_KIND, Tenant, World, public
 from tests.reliability.outcome import Outcome
 
 TENANTS = 50
@@ -35,6 +35,8 @@ SELDOM = {
     "repair",
     "purge",
     "verify_erased",
+    "reembed",
+    "beside",
     "open",
     "close",
 }
@@ -80,10 +82,7 @@ def run(scale: float = 1.0) -> Outcome:
 
 def methods() -> list[str]:
     """Return the public methods and attributes that there are calls of."""
-    return sorted(
-        [f"scope.{name}" for name in public(ScopeCalls)]
-        + [f"memory.{name}" for name in public(MemoryCalls)]
-    )
+    return sorted(f"{of}.{name}" for of, calls in BY_KIND.items() for name in public(calls))
 
 
 _METHODS = methods()
@@ -95,7 +94,7 @@ def _call(world: World, tenant: Tenant, heard: Heard, counts: Counter[str]) -> N
     world.clock.advance(seconds=world.random.randrange(60))
     name = world.random.choice(_METHODS if world.random.random() < 0.03 else _OFTEN)
     of, _, method = name.partition(".")
-    calls = (ScopeCalls if of == "scope" else MemoryCalls)(world, tenant)
+    calls = BY_KIND[of](world, tenant)
     heard.lines.clear()
     try:
         told: Any = getattr(calls, method)()
@@ -128,7 +127,9 @@ def _ask_for_a_foreign_id(world: World, tenant: Tenant, counts: Counter[str]) ->
     scope = tenant.scopes[0]
     asks: tuple[Callable[[str], Any], ...] = (
         scope.get,
+        lambda id: scope.get_many([id]),
         scope.delete,
+        lambda id: scope.delete_many([id]),
         scope.confirm,
         lambda id: scope.update(id, text="mine now"),
         lambda id: scope.update(id, expected_version=1, text="mine now"),

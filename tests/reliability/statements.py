@@ -21,15 +21,23 @@ from hybrid_memory.backends.sql import SQLRecordStore
 from hybrid_memory.backends.sql.schema import COUNTER_BITS
 from hybrid_memory.errors import HybridMemoryError
 from hybrid_memory.testing import HashEmbedder, LineSplitter
-from tests.reliability.calls import SHARED, MemoryCalls, RepeatingChat, ScopeCalls, World
+from tests.reliability.calls import BY_KIND, SHARED, RepeatingChat, World
 from tests.reliability.isolation import methods
 from tests.reliability.outcome import Outcome
 from tests.reliability.processes import count_words
 
 TENANTS = 5
 CALLS_OF_EACH = 60
-# What is asked of the store as a whole: whoever keeps it up may, and no scope can.
-WHOLE_STORE = {"memory.check", "memory.repair", "memory.open", "memory.close"}
+# What is asked of the store as a whole, or of one beside: whoever keeps it up may, no scope can.
+WHOLE_STORE = {
+    "memory.beside",
+    "memory.check",
+    "memory.close",
+    "memory.items",
+    "memory.open",
+    "memory.reembed",
+    "memory.repair",
+}
 
 _TABLES = r"records|removals|profiles|quarantine|namespaces"
 _STATEMENT = re.compile(rf"\b(?:FROM|INTO|UPDATE|JOIN)\s+({_TABLES})\b")
@@ -90,7 +98,7 @@ class _TracedWorld(World):
 def _look_at(world: World, name: str, counts: Counter[str]) -> None:
     tenant = world.random.choice(world.tenants)
     of, _, method = name.partition(".")
-    calls = (ScopeCalls if of == "scope" else MemoryCalls)(world, tenant)
+    calls = BY_KIND[of](world, tenant)
     before = _numbers(world)
     _seen.clear()
     with suppress(HybridMemoryError, KeyError):
