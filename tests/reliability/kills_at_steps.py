@@ -1,4 +1,4 @@
-"""kill -9 at each named step of writing, deleting, erasing, opening and copying; two writers.
+"""kill -9 at each named step of writing, deleting, erasing, moving, opening, copying; two writers.
 
 One of them dies at the step, by its own hand, the other a moment later, wherever it is. Then the
 store is opened and everything that was acknowledged is compared.
@@ -39,6 +39,11 @@ STATEMENTS = {
     "quarantine cleared": r"DELETE FROM quarantine",
     "namespace erased": r"DELETE FROM namespaces",
     "profile set": r"INSERT OR REPLACE INTO profiles",
+    "new space begun": r"INSERT INTO generations",
+    "new vectors put aside": r"INSERT OR REPLACE INTO aside .*VALUES",
+    "new space in force": r"UPDATE generations SET state",
+    "new vectors put in place": r"UPDATE records SET size = size - length\(records\.vector\)",
+    "former vectors left": r"DELETE FROM aside",
 }
 # What SQLite does to its files: a write is done by half.
 FILES = {
@@ -61,6 +66,14 @@ OF_WHOLE_FILES = {
     "backup written",
     "backup flushed",
     "backup about to be named",
+}
+# Only a move to another vector space gets there.
+OF_MOVES = {
+    "new space begun",
+    "new vectors put aside",
+    "new space in force",
+    "new vectors put in place",
+    "former vectors left",
 }
 STEPS = (*STATEMENTS, *FILES, *OTHERS)
 
@@ -152,8 +165,15 @@ def _killed_at(step: str, path: Path, kills: int, counts: Counter[str]) -> list[
     wrong: list[str] = []
     for kill in range(kills):
         trap = Trap(step, at=1 if step == "store opening" else rng.randint(1, 2))
-        whole = step in OF_WHOLE_FILES
-        first = Child(path, 0, kill, writers[0], prepare=trap.set, with_files=whole)
+        first = Child(
+            path,
+            0,
+            kill,
+            writers[0],
+            prepare=trap.set,
+            with_files=step in OF_WHOLE_FILES,
+            with_moves=step in OF_MOVES,
+        )
         second = Child(path, 1, kill, writers[1], with_files=kill % 4 == 0)
         code = first.wait()
         second.kill()

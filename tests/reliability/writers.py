@@ -16,12 +16,14 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from hybrid_memory import HybridMemory, Scope
+from hybrid_memory.errors import EmbedderMismatchError
 from hybrid_memory.testing import HashEmbedder
 
 # What is stored, by the user whose it is and its id: its text, or None of what is not there.
@@ -30,6 +32,8 @@ State: TypeAlias = dict[str, str | None]
 SHARED = "ana"  # the namespace that all writers write to
 PROFILE = "profile "  # begins the name of a key of the profile
 
+
+OTHER_DIM = 96  # of the vector space that stores are moved to, and back from
 
 MEMORY = Path("/dev/shm")
 
@@ -43,7 +47,11 @@ def scratch() -> Iterator[Path]:
 
 
 def opened(path: Path, **parts: Any) -> HybridMemory:
-    return HybridMemory.open(path, embedder=HashEmbedder(), **parts)
+    """Open a store in whichever of two vector spaces it is."""
+    for embedder in cycle((HashEmbedder(), HashEmbedder(OTHER_DIM))):
+        with suppress(EmbedderMismatchError):  # another process may move it meanwhile
+            return HybridMemory.open(path, embedder=embedder, **parts)
+    raise AssertionError
 
 
 class Writer:
@@ -56,6 +64,7 @@ class Writer:
         state: Mapping[str, str | None],
         *,
         with_files: bool,
+        with_moves: bool,
         send: Callable[[Any], None],
     ) -> None:
         self._name = f"w{number}-{seed}"
@@ -63,23 +72,35 @@ class Writer:
         self._own = f"gone{number}"  # the namespace that this writer erases
         self._state = dict(state)
         self._send = send
-        self._made = 0
+        self._made = self._moves = 0
         self._calls = [self.add, self.add_many, self.update, self.delete, self.forget, self.tell]
         if with_files:  # these write the file anew, and take longer
             self._calls += [self.erase, self.purge, self.backup]
+        if with_moves:  # the other writer has to open the store again
+            self._calls += [self.reembed]
 
     def run(self, path: Path, *, rounds: int) -> None:
         """Open the store and make all calls so many times, each time in another order."""
-        with opened(path) as memory:
-            self._memory, self._path = memory, path
-            self._ana = memory.scope(user_id=SHARED, session_id=self._name)
-            for _ in range(rounds):
-                for call in self._random.sample(self._calls, len(self._calls)):
-                    call()
+        self._path = path
+        self._open()
+        for _ in range(rounds):
+            for call in self._random.sample(self._calls, len(self._calls)):
+                call()
+        self._memory.close()
+
+    def _open(self) -> None:
+        self._memory = opened(self._path)
+        self._ana = self._memory.scope(user_id=SHARED, session_id=self._name)
 
     def _does(self, changes: State, call: Callable[[], object]) -> None:
         self._send(changes)
-        call()
+        while True:
+            try:
+                call()
+                break
+            except EmbedderMismatchError:  # the store was moved, and nothing was written
+                self._memory.close()
+                self._open()
         self._send("done")
         self._state |= changes
 
@@ -131,15 +152,26 @@ class Writer:
         self._does(changes, lambda: self._ana.profile.update({name: value}))
 
     def erase(self) -> None:
-        gone = self._memory.scope(user_id=self._own)
         changes, items = self._items(self._own)
-        self._does(changes, lambda: gone.add_many(items))
+        self._does(changes, lambda: self._memory.scope(user_id=self._own).add_many(items))
         # With what an erasure that was killed has left.
         left = [key for key in self._state if key.startswith(f"{self._own} ")]
-        self._does(dict.fromkeys(left), lambda: gone.erase(timeout_s=0.05))
+        self._does(
+            dict.fromkeys(left),
+            lambda: self._memory.scope(user_id=self._own).erase(timeout_s=0.05),
+        )
 
     def purge(self) -> None:
         self._does({}, lambda: self._memory.purge(timeout_s=0.05))
+
+    def reembed(self) -> None:
+        """Move the store to the other of two vector spaces; what it holds stays what it is."""
+        there = self._memory.embedder.dim == OTHER_DIM
+        new = HashEmbedder() if there else HashEmbedder(OTHER_DIM)
+        self._does({}, lambda: self._memory.reembed(new, batch_size=8))
+        self._moves += 1
+        if self._moves % 2 == 0:  # else the next move is the way back to vectors that are kept
+            self.purge()
 
     def backup(self) -> None:
         self._made += 1
@@ -182,6 +214,7 @@ class Child:
         *,
         rounds: int = 6,
         with_files: bool = True,
+        with_moves: bool = False,
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         reading, writing = os.pipe()
@@ -196,6 +229,7 @@ class Child:
                     seed,
                     told.state,
                     with_files=with_files,
+                    with_moves=with_moves,
                     send=lambda message: os.write(writing, json.dumps(message).encode() + b"\n"),
                 )
                 writer.run(path, rounds=rounds)
