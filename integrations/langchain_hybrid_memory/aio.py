@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextvars import copy_context
+from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
 from langchain_core.runnables import run_in_executor
@@ -20,9 +21,11 @@ T = TypeVar("T")
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what a call returns that would block: it runs in a thread, or waits for one.
 
-    Context variables do not follow it there: read them before.
+    Context variables follow it there, as the config and the trace of a run; what it sets stays
+    there.
     """
-    return await run_in_executor(_pool(), call, *args, **kwargs)
+    # LangChain copies the context for the pool of the event loop, and for no other.
+    return await run_in_executor(_pool(), copy_context().run, partial(call, *args, **kwargs))
 
 
 @cache
