@@ -4,8 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from langchain_hybrid_memory import HybridStore, HybridVectorStore
 
+from hybrid_memory import HybridMemory
 from hybrid_memory.cli import main
+from tests.langchain.scripted import ScriptedModel
 from tests.openai_server import OpenAIServer
 
 ROOT = Path(__file__).parent.parent
@@ -39,8 +42,17 @@ def model(monkeypatch):
         yield server
 
 
+@pytest.fixture
+def chat(monkeypatch):
+    """In place of the chat model that the README names, which needs its provider's package."""
+    scripted = ScriptedModel(replies=["On Thursday at nine."])
+    named = {"openai:gpt-4.1": scripted}
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", named.__getitem__)
+    return scripted
+
+
 @pytest.mark.slow
-def test_the_python_blocks_run_one_after_the_other(model, tmp_path, monkeypatch, capsys):
+def test_the_python_blocks_run_one_after_the_other(model, chat, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for line, code in blocks("python"):
@@ -49,9 +61,23 @@ def test_the_python_blocks_run_one_after_the_other(model, tmp_path, monkeypatch,
     out = capsys.readouterr().out
 
     assert out.index("I like Rust") < out.index("My bicycle")
+    assert out.count("Hold both keys to reset the router.") == 1
     assert names["context"].tokens <= 400
     assert "Finished the half marathon in Turin" in names["context"].as_system_prompt()
     assert "Which language do I like?" in names["answer"].text
+    assert "The architect comes on Thursday" in chat.prompts[0]
+    with HybridMemory.open("memory") as memory:
+        for session, said in (
+            ("tuesday", ["When does the architect come?", "On Thursday at nine."]),
+            ("chain", ["My bicycle is back from the repair shop.", "On Thursday at nine."]),
+        ):
+            turns = memory.scope(user_id="ana", session_id=session).messages()
+            assert [turn.text for turn in turns] == said
+        [tea] = HybridStore(memory).search(("ana",), query="drink", filter={"cups": 3})
+        assert tea.value["likes"] == "green tea"
+        vectors = HybridVectorStore(memory, namespace=("team", "manuals"))
+        [found] = vectors.similarity_search("How is the router reset?", filter={"page": 7})
+        assert found.page_content == "Hold both keys to reset the router."
 
 
 @pytest.mark.slow
