@@ -594,9 +594,10 @@ def test_an_embedding_of_another_dimension_works_beside_the_memory(
 def test_equal_texts_are_embedded_once(memory: HybridMemory) -> None:
     model = Model()
     store = HybridStore(memory, index={"dims": DIMS, "embed": model, "fields": ["text"]})
-    store.batch([*puts("tea", "tea", "rum"), PutOp(("users", "ben"), "k", {"text": "tea"})])
+    store.batch([*puts("cocoa", "cocoa", "rum"), PutOp(("users", "ben"), "k", {"text": "cocoa"})])
 
-    assert model.seen == ["tea", "rum"]
+    # Beside them are the sentences by which a store knows its embedder.
+    assert [text for text in model.seen if text in ("cocoa", "rum")] == ["cocoa", "rum"]
 
 
 def test_another_embedding_on_old_items_is_refused(memory: HybridMemory) -> None:
@@ -673,12 +674,15 @@ async def test_an_asynchronous_embedding_runs_on_the_loop_of_its_caller(
     store = HybridStore(memory, index={"dims": DIMS, "embed": noted})
     await store.aput(NS, "a", {"text": "tea"})
     await store.asearch(NS, query="tea")
-    assert loops == [asyncio.get_running_loop()] * 2
+    assert len(loops) >= 2
+    assert set(loops) == {asyncio.get_running_loop()}
 
     # A synchronous call blocks this loop, and must not wait for it.
+    loops.clear()
     store.put(NS, "b", {"text": "tea"})
     assert len(store.search(NS, query="tea")) == 2
-    assert loops[2] is loops[3] is not loops[0]
+    assert len(loops) == 2
+    assert loops[0] is loops[1] is not asyncio.get_running_loop()
 
 
 def test_a_loop_that_is_closed_meanwhile_leaves_no_thread_waiting(memory: HybridMemory) -> None:
