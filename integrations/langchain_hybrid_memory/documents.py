@@ -15,6 +15,7 @@ import numpy as np
 from langchain_core.documents import Document
 
 from hybrid_memory import Hit, Record
+from langchain_hybrid_memory.texts import storable
 
 _MAX_SOURCE_CHARS = 256
 _MILLISECONDS = 1e11  # a number above is no time in seconds: it would be after the year 5000
@@ -65,11 +66,6 @@ def document_of_hit(hit: Hit, original: Document | None = None) -> Document:
     return Document(
         id=record.id, page_content=record.text, metadata={**told, **record.metadata, **ranked}
     )
-
-
-def storable(text: str) -> str:
-    """Return a text without what no store can hold, as PDFs have it: NULs and lone surrogates."""
-    return text.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def plain(value: Any) -> Any:

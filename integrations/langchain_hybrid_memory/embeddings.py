@@ -73,7 +73,7 @@ class LangChainEmbedder:
 
     def __init__(self, embeddings: Embeddings, *, name: str | None, dim: int | None) -> None:
         self.embeddings = embeddings
-        self._name = name or _name(embeddings)
+        self._name = name or f"langchain:{name_of(embeddings)}"
         self._dim = dim
 
     @property
@@ -106,8 +106,15 @@ def _units(vectors: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Vector
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
-def _name(embeddings: Embeddings) -> str:
-    kind = type(embeddings)
-    models = (getattr(embeddings, attribute, None) for attribute in _MODEL_NAMES)
+def name_of(embeds: object) -> str:
+    """Return what tells one embedding from another in every process, as far as it can be told.
+
+    Of a function that is where it is from, of an object its class and the model that it names.
+    """
+    if isinstance(embeds, str):
+        return embeds
+    kind = embeds if hasattr(embeds, "__qualname__") else type(embeds)
+    models = (getattr(embeds, attribute, None) for attribute in _MODEL_NAMES)
     model = next((one for one in models if isinstance(one, str) and one), None)
-    return ":".join(["langchain", f"{kind.__module__}.{kind.__qualname__}", *filter(None, [model])])
+    name = f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
+    return name if model is None else f"{name}:{model}"

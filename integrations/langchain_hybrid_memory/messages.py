@@ -7,7 +7,6 @@ the message has: its type, id, name, usage, and the metadata of the response.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
@@ -27,6 +26,7 @@ from langchain_core.messages import (
 
 from hybrid_memory import Record, Scope
 from hybrid_memory.errors import ConflictError
+from langchain_hybrid_memory.texts import stable_id, storable
 
 _HERE = "langchain"  # where a record's data keeps what the OpenAI form has no place for
 # Elsewhere in the record, or an object of the process that stored it.
@@ -61,7 +61,7 @@ def _replace(scope: Scope, turn: Mapping[str, Any]) -> list[Record]:
 
 def record_id(message_id: str, session_id: str | None) -> str:
     """Return the id of the record of a message: the same whoever stores it, and how often."""
-    return uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([_HERE, session_id, message_id])).hex
+    return stable_id(_HERE, session_id, message_id)
 
 
 def record_ids(messages: Iterable[BaseMessage], session_id: str | None) -> Iterator[str]:
@@ -144,7 +144,7 @@ def finished(messages: Iterable[BaseMessage], *, without: Iterable[str] = ()) ->
 
 def as_query(text: str) -> str:
     """Return a message's text as a question that can be asked; empty if it has none."""
-    clean = text.replace("\0", "").encode("utf-8", "replace").decode().strip()
+    clean = storable(text).strip()
     if len(clean) <= _MAX_QUERY:
         return clean
     half = _MAX_QUERY // 2

@@ -17,7 +17,8 @@ from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
 from hybrid_memory import Found, Source
 from hybrid_memory.errors import InvalidInputError
-from langchain_hybrid_memory.documents import moment, plain, storable
+from langchain_hybrid_memory.documents import moment, plain
+from langchain_hybrid_memory.texts import storable
 
 Convention = Literal["similarity", "distance", "rank"]
 Scored = list[tuple[Document, float | None]]

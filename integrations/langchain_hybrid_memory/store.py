@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -27,18 +23,21 @@ from langgraph.store.base import (
     SearchItem,
     SearchOp,
     TTLConfig,
-    ensure_embeddings,
     get_text_at_path,
     validate_op_namespace,
 )
 
 from hybrid_memory import HybridMemory, ItemChange
 from hybrid_memory import Item as Kept
-from hybrid_memory.errors import EmbedderUnavailableError, InvalidInputError
-from hybrid_memory.protocols import Vector, Vectors
+from hybrid_memory.errors import InvalidInputError
+from langchain_hybrid_memory.filters import on_values
+from langchain_hybrid_memory.index_embedder import IndexEmbedder, caller_loop
+from langchain_hybrid_memory.sweeper import Sweeper
 
 SOURCE = "langgraph"  # as the importer of LangGraph's own stores has it
-WORKERS = 8  # threads of a store's asynchronous calls
+# Threads of a store's asynchronous calls. Not those of `aio`: these may wait for an `embed` on the
+# loop, which may itself need one of `aio`, and more of them wait for a network than compute.
+WORKERS = 8
 
 
 def encode_label(text: object) -> str:
@@ -100,13 +99,13 @@ class HybridStore(BaseStore):
         config: IndexConfig = index or {}
         self._fields = list(config.get("fields") or ["$"])
         if config.get("embed") is not None:
-            memory = memory.beside(SOURCE, embedder=_Embedder(config))
+            memory = memory.beside(SOURCE, embedder=IndexEmbedder(config))
         elif "dims" in config:
             raise InvalidInputError("index has dims and no embed; without embed the memory embeds")
         self.memory = memory
         self._items = memory.items(source=SOURCE)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="hybrid-store")
-        self._sweeper: _Sweeper | None = None
+        self._sweeper: Sweeper | None = None
 
     # -- operations --------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ class HybridStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do as `batch`, on a thread of the store; an asynchronous `embed` runs on this loop."""
         loop, context = asyncio.get_running_loop(), copy_context()
-        context.run(_LOOP.set, loop)
+        context.run(caller_loop.set, loop)
         return await loop.run_in_executor(self._pool, context.run, self.batch, list(ops))
 
     def _read(self, op: Op) -> Result:
@@ -156,7 +155,7 @@ class HybridStore(BaseStore):
         found = self._items.search(
             op.namespace_prefix,
             query=op.query,
-            where=_where(op.filter) if op.filter else None,
+            where=on_values(op.filter) if op.filter else None,
             limit=op.limit,
             offset=op.offset,
             refresh=op.refresh_ttl,
@@ -216,7 +215,7 @@ class HybridStore(BaseStore):
         if self._sweeper is None or self._sweeper.stopped.done():
             configured = (self.ttl_config or {}).get("sweep_interval_minutes")
             minutes = sweep_interval_minutes or configured or 5
-            self._sweeper = _Sweeper(self.sweep_ttl, minutes * 60)
+            self._sweeper = Sweeper(self.sweep_ttl, minutes * 60)
         return self._sweeper.stopped
 
     def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
@@ -239,31 +238,6 @@ def _fields(item: Kept) -> dict[str, Any]:
     }
 
 
-def _where(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a filter with `{"a": {"b": 1}}`, as LangGraph has it, by its path: `{"a.b": 1}`."""
-    conditions = list(_paths(wanted))
-    told = dict(conditions)
-    if len(told) == len(conditions):
-        return told
-    return {"$and": [{key: condition} for key, condition in conditions]}  # one key said twice
-
-
-def _paths(wanted: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, condition in wanted.items():
-        if key in ("$and", "$or") and isinstance(condition, list | tuple):
-            yield key, [_where(one) if isinstance(one, Mapping) else one for one in condition]
-        elif key == "$not" and isinstance(condition, Mapping):
-            yield key, _where(condition)
-        elif isinstance(condition, Mapping) and _are_keys(condition):
-            yield from _paths(condition, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", condition
-
-
-def _are_keys(condition: Mapping[str, Any]) -> bool:
-    return bool(condition) and not any(str(key).startswith("$") for key in condition)
-
-
 def _matches(condition: MatchCondition, namespace: tuple[str, ...]) -> bool:
     wanted = condition.path
     if condition.match_type not in ("prefix", "suffix"):
@@ -276,99 +250,3 @@ def _matches(condition: MatchCondition, namespace: tuple[str, ...]) -> bool:
     return len(part) == len(wanted) and all(
         one in ("*", label) for one, label in zip(wanted, part, strict=True)
     )
-
-
-class _Sweeper:
-    """A thread that sweeps every so many seconds."""
-
-    def __init__(self, sweep: Callable[[], int], interval_s: float) -> None:
-        self.stopped: Future[None] = Future()
-        self._asked = threading.Event()
-        arguments = (sweep, interval_s)
-        threading.Thread(target=self._run, args=arguments, name="ttl-sweeper", daemon=True).start()
-
-    def _run(self, sweep: Callable[[], int], interval_s: float) -> None:
-        try:
-            while not self._asked.wait(interval_s):
-                sweep()
-        except BaseException as error:
-            self.stopped.set_exception(error)
-        else:
-            self.stopped.set_result(None)
-
-    def stop(self, timeout: float | None) -> bool:
-        self._asked.set()
-        try:
-            self.stopped.exception(timeout)
-        except FutureTimeoutError:
-            return False
-        return True
-
-
-# The loop that waits for this thread, if one does: an asynchronous `embed` may be bound to it.
-_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("hybrid_store_loop", default=None)
-
-
-class _Embedder:
-    """An `embed` of LangGraph's as the Embedder of a memory."""
-
-    def __init__(self, config: IndexConfig) -> None:
-        embed = config.get("embed")
-        self._embeddings = ensure_embeddings(embed)
-        self._is_async = hasattr(self._embeddings, "afunc")
-        dim = config.get("dims")
-        if not isinstance(dim, int) or dim < 1:
-            raise InvalidInputError(f"index needs dims, the dimension of embed: {dim!r}")
-        self.dim = dim
-        self.name = f"langgraph/{_name_of(embed)}"
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return (len(texts), dim) float32 vectors, as they come."""
-        wanted = list(texts)
-        if not wanted:
-            return np.empty((0, self.dim), np.float32)
-        if self._is_async:
-            return _float32(_awaited(self._embeddings.aembed_documents(wanted)))
-        return _float32(self._embeddings.embed_documents(wanted))
-
-    def embed_query(self, text: str) -> Vector:
-        """Return the (dim,) vector of a question, as it comes."""
-        if self._is_async:
-            return _float32(_awaited(self._embeddings.aembed_query(text)))
-        return _float32(self._embeddings.embed_query(text))
-
-
-def _float32(vectors: object) -> Vectors:
-    return np.asarray(vectors, np.float32)
-
-
-def _name_of(embed: object) -> str:
-    """Return what tells one `embed` from another, as far as it can be told."""
-    if isinstance(embed, str):
-        return embed
-    named = embed if hasattr(embed, "__qualname__") else type(embed)
-    name = f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', '')}"
-    model = getattr(embed, "model", None) or getattr(embed, "model_name", None)
-    return f"{name}/{model}" if isinstance(model, str) else name
-
-
-def _awaited(call: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine gives, from a thread: of the loop that waits for it, or of ours."""
-    caller = _LOOP.get()
-    future = asyncio.run_coroutine_threadsafe(call, caller or _own_loop())
-    while True:
-        try:
-            return future.result(timeout=1)
-        except FutureTimeoutError:
-            if future.done():
-                raise  # it was the embedding that timed out
-            if caller is not None and caller.is_closed():
-                raise EmbedderUnavailableError("the event loop was closed meanwhile") from None
-
-
-@lru_cache(maxsize=1)
-def _own_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop on a thread of its own, for synchronous calls with an asynchronous `embed`."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="hybrid-store-embed", daemon=True).start()
-    return loop

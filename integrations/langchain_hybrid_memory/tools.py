@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -15,6 +14,7 @@ from hybrid_memory import Gate, Hit, HybridMemory, Scope, Source
 from hybrid_memory.errors import InvalidInputError, NotFoundError
 from langchain_hybrid_memory.aio import in_thread
 from langchain_hybrid_memory.identity import scope_from
+from langchain_hybrid_memory.texts import stable_id
 
 # The gate of a run: one for all, or made of the agent's state and the run's context.
 GateRule: TypeAlias = Gate | Callable[[Mapping[str, Any], Any], Gate]
@@ -116,8 +116,7 @@ def _tool(call: Callable[..., str], acall: Callable[..., Any], description: str)
 def _save(scope: Scope, text: str, kind: str, call_id: str | None) -> str:
     # A call that is repeated, as after a crash, is the same call; some models number their calls
     # anew in each turn, so the number alone does not say which it is.
-    said = json.dumps([scope.session_id, call_id, kind, text])
-    id_ = uuid.uuid5(uuid.NAMESPACE_URL, said).hex if call_id else None
+    id_ = stable_id(scope.session_id, call_id, kind, text) if call_id else None
     try:
         if kind == "instruction":
             proposal = scope.add_instruction(text, source="assistant", propose=True, id=id_)

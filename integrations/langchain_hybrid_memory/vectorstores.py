@@ -21,6 +21,7 @@ from hybrid_memory.errors import EmbedderMismatchError, InvalidInputError
 from langchain_hybrid_memory.aio import in_thread
 from langchain_hybrid_memory.documents import document, item
 from langchain_hybrid_memory.embeddings import embedder_from, embeddings_of
+from langchain_hybrid_memory.filters import on_metadata
 
 Filter = Mapping[str, Any]
 Mode = Literal["dense", "hybrid"]
@@ -180,7 +181,7 @@ class HybridVectorStore(VectorStore):
         """Return the best k documents for a text, each with its score in [0, 1], best first."""
         _refuse(kwargs)
         if self.mode == "hybrid":
-            where = _on_metadata(filter)
+            where = on_metadata(filter)
             return _scored(self.scope.search(query, k=k, kinds="document", where=where))
         return self._nearest(query, k, filter)
 
@@ -226,7 +227,7 @@ class HybridVectorStore(VectorStore):
     def _nearest(
         self, query: str | list[float], k: int, filter: Filter | None, **bounds: Any
     ) -> Scored:
-        where = _on_metadata(filter)
+        where = on_metadata(filter)
         return _scored(self.scope.nearest(query, k=k, kinds="document", where=where, **bounds))
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -365,24 +366,6 @@ def _refuse(unknown: Mapping[str, Any]) -> None:
     # A bound that is passed over in silence gives wrong results.
     if unknown:
         raise InvalidInputError(f"unknown argument {min(unknown)!r}; a filter is given as filter=")
-
-
-def _on_metadata(filter: Any) -> Any:
-    """Return a filter on metadata as one on records, whose own fields may have the same names."""
-    if not isinstance(filter, Mapping):
-        return filter  # the memory says what is wrong with it
-    return {_key(key): _operand(key, value) for key, value in filter.items()}
-
-
-def _key(key: Any) -> Any:
-    is_field = isinstance(key, str) and not key.startswith("$")
-    return f"metadata.{key}" if is_field else key
-
-
-def _operand(key: Any, value: Any) -> Any:
-    if key in ("$and", "$or") and isinstance(value, list | tuple):
-        return [_on_metadata(one) for one in value]
-    return _on_metadata(value) if key == "$not" else value
 
 
 def _scored(hits: Iterable[Hit]) -> Scored:

@@ -15,8 +15,22 @@ from langchain_hybrid_memory import _MODULES
 FOLDER = Path(langchain_hybrid_memory.__file__).parent
 MODULES = sorted(one.name for one in pkgutil.iter_modules([str(FOLDER)]))
 # What adapters share; `migrate` serves them all.
-SHARED = {"aio", "documents", "embeddings", "history", "identity", "messages", "pickles", "sources"}
-USES = {"middleware": {"tools"}}  # the tools that it may give to the model
+SHARED = {
+    "aio",
+    "documents",
+    "embeddings",
+    "filters",
+    "history",
+    "identity",
+    "messages",
+    "pickles",
+    "sources",
+    "texts",
+}
+USES = {
+    "middleware": {"tools"},  # the tools that it may give to the model
+    "store": {"index_embedder", "sweeper"},
+}
 HEAVY = {
     "chromadb",
     "faiss",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
@@ -14,6 +13,7 @@ from langchain_core.messages import BaseMessage, messages_from_dict
 from hybrid_memory import Scope
 from hybrid_memory.errors import InvalidInputError, TransferError
 from langchain_hybrid_memory import messages
+from langchain_hybrid_memory.texts import stable_id
 
 _BATCH = 256  # messages that are encoded and committed together
 
@@ -143,6 +143,5 @@ def _documents(store: Any) -> Iterator[Document]:
         )
 
 
-def _id(*parts: Any) -> str:
-    said = json.dumps(["langchain import", *parts], default=str)
-    return uuid.uuid5(uuid.NAMESPACE_URL, said).hex
+def _id(*parts: object) -> str:
+    return stable_id("langchain import", *parts)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,9 @@ from langchain_core.documents import Document
 from hybrid_memory import Record, Scope, Weights
 from hybrid_memory.errors import TransferError
 from langchain_hybrid_memory import pickles
-from langchain_hybrid_memory.documents import moment, plain, storable
+from langchain_hybrid_memory.documents import moment, plain
 from langchain_hybrid_memory.retrievers import HybridRetriever
+from langchain_hybrid_memory.texts import stable_id, storable
 
 if TYPE_CHECKING:
     from langchain_classic.retrievers import EnsembleRetriever, TimeWeightedVectorStoreRetriever
@@ -89,17 +88,13 @@ def _event(document: Document) -> dict[str, Any]:
     importance = given.get("importance")
     has_importance = isinstance(importance, int | float) and 0 <= importance <= 1
     return {
-        "id": document.id or _id(document.page_content, at),
+        "id": document.id or stable_id(at, document.page_content),
         "text": storable(document.page_content),
         "kind": "event",
         "at": at,
         "importance": importance if has_importance else 0.5,
         "metadata": plain(given),
     }
-
-
-def _id(text: str, at: datetime | None) -> str:
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"{at}\n{text}").hex
 
 
 # -- vector stores -------------------------------------------------------------------------------
