@@ -420,3 +420,52 @@ def test_a_memory_beside_has_vectors_of_its_own_and_goes_with_the_other(tmp_path
             memory.beside("../own", embedder=HashEmbedder(5, name="five"))
     with pytest.raises(Exception, match="was closed"):
         beside.items().search()
+
+
+TEXTS = ("green tea", "black coffee", "cold water")
+
+
+def test_deleting_an_item_through_a_scope_takes_its_further_texts_along(
+    memory: HybridMemory, items: Items
+) -> None:
+    ana = memory.scope(namespace=ANA)
+    for key in "abc":
+        put(items, key, {"key": key}, texts=[f"{text} {key}" for text in TEXTS])
+    ana.add("A message.", id="m")
+    assert ana.stats().total == 10
+
+    assert ana.delete("a")
+    assert ana.stats().total == 7
+    assert ana.delete_many(["b", "m", "nobody"]) == 2
+    assert ana.stats().total == 3
+    assert [item.key for item in items.search(ANA, query="black coffee")] == ["c"]
+    assert not ana.delete("a")
+
+
+def test_forgetting_an_item_through_a_scope_takes_its_further_texts_along(
+    memory: HybridMemory, items: Items
+) -> None:
+    ana = memory.scope(namespace=ANA)
+    other = memory.items(source="other")
+    for store, key in ((items, "a"), (items, "b"), (other, "c")):
+        put(store, key, {"key": key}, texts=[f"{text} {key}" for text in TEXTS])
+
+    ana.update("a", importance=0.9)  # of the item alone
+
+    assert ana.forget(where={"importance": {"$gt": 0.8}}) == 1
+    assert ana.stats().total == 6
+    assert ana.forget(source="other") == 3
+    assert ana.stats().total == 3
+    assert [item.key for item in items.search(ANA, query="black coffee")] == ["b"]
+
+
+def test_a_damaged_item_does_not_keep_the_others_from_being_deleted(clock: ManualClock) -> None:
+    store = MemoryRecordStore()
+    with HybridMemory(store, embedder=HashEmbedder(), clock=clock) as memory:
+        items = memory.items()
+        put(items, "a", {"key": "a"}, texts=["damaged"])
+        put(items, "b", {"key": "b"}, texts=TEXTS)
+        store.damage(ANA, id="a")
+
+        assert memory.scope(namespace=ANA).delete_many(["a", "b"]) == 2
+        assert memory.scope(namespace=ANA).stats().total == 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from hybrid_memory import limits, turns
-from hybrid_memory.errors import InvalidInputError
+from hybrid_memory.errors import InvalidInputError, StoreCorruptError
 from hybrid_memory.filters import compile_where, of_record
 from hybrid_memory.memory.reading import ReadPath
+from hybrid_memory.memory.shelf import part_ids
 from hybrid_memory.memory.writing import WritePath
 from hybrid_memory.prompt import Context
 from hybrid_memory.protocols import OnConflict
@@ -22,6 +23,7 @@ from hybrid_memory.types import (
     Imported,
     Pruned,
     PrunePolicy,
+    Record,
     Usage,
     Where,
 )
@@ -85,8 +87,22 @@ class Scope(WritePath, ReadPath):
         return self.delete_many([id]) > 0
 
     def delete_many(self, ids: Iterable[str]) -> int:
-        """Delete the records of these ids that are there, in one commit; return how many."""
-        return self._store.delete(self.namespace, limits.ids(ids))
+        """Delete the records of these ids that are there, in one commit; return how many.
+
+        With an item (see `HybridMemory.items`) go the records of its further texts, uncounted.
+        """
+        ids = limits.ids(ids)
+        # They go first: after a kill in between there is still an item that names them.
+        if further := self._further_texts(ids) - {*ids}:
+            self._store.delete(self.namespace, sorted(further))
+        return self._store.delete(self.namespace, ids)
+
+    def _further_texts(self, ids: Sequence[str]) -> set[str]:
+        try:
+            items = self._store.get(self.namespace, ids)
+        except StoreCorruptError:  # of a damaged one nothing is known, and it can be deleted
+            return {one for id in ids for one in self._further_texts([id])} if ids[1:] else set()
+        return {id for item in items for id in part_ids(item)}
 
     def forget(
         self,
@@ -109,13 +125,25 @@ class Scope(WritePath, ReadPath):
                 "forget takes at least one of source, session_id and where; "
                 "erase() removes all of a user"
             )
-        matches = compile_where(where)
-        return self._store.forget(
+        where_matches = compile_where(where)
+        further: set[str] = set()
+
+        def matches(record: Record) -> bool:
+            is_within = where_matches is None or where_matches(of_record(record))
+            if is_within:
+                further.update(part_ids(record))
+            return is_within
+
+        count = self._store.forget(
             self.namespace,
             source=limits.optional_label(source, "source"),
             session_id=limits.optional_label(session_id, "session_id"),
-            matches=None if matches is None else lambda record: matches(of_record(record)),
+            # Without it, damaged records go as well; further texts are of the item's source.
+            matches=None if where_matches is None else matches,
         )
+        if further:  # which need not match themselves
+            self._store.delete(self.namespace, sorted(further))
+        return count
 
     def erase(self, *, timeout_s: float = PURGE_TIMEOUT_S) -> Erased:
         """Remove all of this namespace from the store, its files and RAM; return what that was.
