@@ -331,6 +331,7 @@ class HybridMemory:
     ) -> int:
         """Write these namespaces (all, if None) as JSON Lines; return the number of records.
 
+        Of this store alone: a memory beside (see `beside`) has an export of its own.
         A path gets a new file (mode 0600), in place of an old one once all is written; an open
         file is written to. With `vectors` an import into a memory with the same embedder need not
         encode anything. What is written meanwhile may be in it or not.
@@ -395,6 +396,7 @@ class HybridMemory:
     ) -> None:
         """Copy the store, as of one moment, into a new directory that `open` can open.
 
+        The stores beside (see `beside`) are copied too, each as of a moment of its own.
         Others may write meanwhile. The copy appears whole or not at all. Vectors that a document
         store such as Chroma keeps are derived from the records and not part of it: the copy has
         them made again.
