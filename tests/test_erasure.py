@@ -532,12 +532,15 @@ def test_the_command_erases_beside_what_another_process_has_open(
         holding.stdin.close()
 
 
-def test_the_command_purges_the_stores_beside(tmp_path: Path) -> None:
+def test_the_command_purges_the_stores_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with opened(tmp_path, chroma=False) as memory:
         kept_beside(memory, "other").scope(user_id="ana").forget(where={"kind": {"$ne": "event"}})
 
-    assert main(["purge", "--store", str(tmp_path / "memory")]) == 0
+    assert main(["purge", "--json", "--store", str(tmp_path / "memory")]) == 0
 
+    assert str(tmp_path / "memory/beside/other/memory.db") in capsys.readouterr().out
     assert_erased(tmp_path)
 
 
