@@ -1,4 +1,4 @@
-"""Whose memory it is, over all adapters at once: kept apart, and erased as one."""
+"""All adapters over one memory: users kept apart, erased as one, and one filter language."""
 
 from __future__ import annotations
 
@@ -141,3 +141,30 @@ async def test_no_way_to_stream_shows_the_memory_of_another_or_changes_what_is_s
     turns = memory.scope(user_id="ana", session_id="t1").messages()
     assert [turn.role for turn in turns] == ["user", "assistant"] * 2
     assert turns[-1].text.strip() == "It is a fine one."
+
+
+@pytest.mark.parametrize("adapter", ["store", "vector store", "retriever", "middleware"])
+async def test_an_operator_that_no_filter_has_is_a_value_error_whoever_passes_it_on(
+    memory: HybridMemory, adapter: str
+) -> None:
+    memory.scope(user_id="ana").add("I drink tea.", metadata={"n": 1})
+    wrong: dict[str, Any] = {"n": {"$nearly": 1}}
+
+    async def ask(condition: dict[str, Any]) -> object:
+        if adapter == "store":
+            store = HybridStore(memory)
+            await store.aput(("ana", "cups"), "k", {"n": 1})
+            return await store.asearch(("ana", "cups"), query="tea", filter=condition)
+        if adapter == "vector store":
+            vectors = HybridVectorStore(memory, namespace=("ana",))
+            vectors.add_texts(["tea"], metadatas=[{"n": 1}])
+            return await vectors.asimilarity_search("tea", filter=condition)
+        if adapter == "retriever":
+            return await HybridRetriever(memory=memory).ainvoke("tea", of("ana"), where=condition)
+        middleware = HybridMemoryMiddleware(memory, where=condition)
+        agent = create_agent(ScriptedModel(), middleware=[middleware])
+        return await agent.ainvoke({"messages": "Which tea?"}, of("ana"))  # type: ignore[arg-type]
+
+    assert await ask({"n": {"$lte": 1}})
+    with pytest.raises(ValueError, match=r"\$nearly"):
+        await ask(wrong)
