@@ -444,8 +444,10 @@ def _check_bound(value: object, name: str, *, low: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(f"{name} must be an integer, not {type(value).__name__}")
-    if not low <= value <= _MOST:
-        raise InvalidInputError(f"{name} must be between {low} and {_MOST}: {_shown(value)}")
+    if value < low:
+        raise InvalidInputError(f"{name} must be at least {low}: {_shown(value)}")
+    if value > _MOST:
+        raise InvalidInputError(f"{name} must be at most {_MOST}: {_shown(value)}")
 
 
 _MOST = 2**63 - 1  # what a store can count to

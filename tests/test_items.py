@@ -263,7 +263,7 @@ def test_what_is_refused_leaves_everything_as_it_was(items: Items) -> None:
     for bounds in ({"limit": -1}, {"offset": -1}):
         with pytest.raises(InvalidInputError):
             items.search(**bounds)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="ttl must be above 0"):
+    with pytest.raises(InvalidInputError, match="ttl must be longer than nothing"):
         put(items, "k", {"n": 1}, ttl=timedelta(0))
 
     assert items.search() == []

@@ -235,6 +235,8 @@ class Items:
     ) -> Item | None:
         """Return an item, or None. With `refresh` its time to live begins anew."""
         space = limits.namespace(namespace)
+        limits.claim(refresh, "refresh")
+        limits.claim(with_expired, "with_expired")
         now = self._now()
         for record in self._store.get(space, [limits.label(key, "key")]):
             if is_item(record, self._source) and (with_expired or not _is_expired(record, now)):
@@ -266,6 +268,8 @@ class Items:
         """
         first = min(limits.whole(offset, "offset", low=0), sys.maxsize)
         last = min(first + limits.whole(limit, "limit", low=0), sys.maxsize)
+        limits.claim(refresh, "refresh")
+        limits.claim(with_expired, "with_expired")
         matches = compile_where(where, named=frozenset())
         now = self._now()
         shelved = [self._shelves.get(namespace) for namespace in self.namespaces(under)]
@@ -289,8 +293,8 @@ class Items:
         return self._store.holders(
             kind=KIND,
             source=self._source,
-            under=limits.namespace(under) if under else (),
-            unexpired_at=None if with_expired else self._now(),
+            under=() if isinstance(under, tuple | list) and not under else limits.namespace(under),
+            unexpired_at=None if limits.claim(with_expired, "with_expired") else self._now(),
         )
 
     def _ranked(

@@ -182,6 +182,7 @@ class Scope(WritePath, ReadPath):
                 f"prune takes a PrunePolicy, such as PrunePolicy(max_records=1000), "
                 f"not {type(policy).__name__}"
             )
+        limits.claim(dry_run, "dry_run")
         return self._store.prune(self.namespace, policy, now=self._now(now), dry_run=dry_run)
 
     def export(

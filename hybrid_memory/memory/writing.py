@@ -128,7 +128,7 @@ class WritePath(Handle):
             without_memory_message(message) if isinstance(message, Mapping) else message
             for message in messages
         ]
-        turn = turns.from_message if strict else turns.fitted
+        turn = turns.from_message if limits.claim(strict, "strict") else turns.fitted
         return self.add_many([turn(one) for one in heard if one is not None])
 
     def add_fact(

@@ -35,7 +35,7 @@ BEGIN = ManualClock()()
     [
         pytest.param(erasure.run, 0.1, 200, id="erasure"),
         pytest.param(hostile.run, 0.06, 1000, id="bad inputs"),
-        pytest.param(breakouts.run, 0.1, 100, id="break-outs"),
+        pytest.param(breakouts.run, 0.1, 90, id="break-outs"),
     ],
 )
 def test_no_attack_succeeds(run: Callable[[float], Outcome], scale: float, trials: int) -> None:
@@ -73,6 +73,10 @@ def test_every_public_method_is_attacked_in_every_parameter() -> None:
         lambda memory, ana: memory.items().write([ItemChange(("ana",), "a", {}, texts=7)]),
         lambda memory, ana: memory.items().write([ItemChange(("ana",), "a", {}, ttl=7)]),
         lambda memory, ana: memory.items().search(("ana",), query=7),
+        lambda memory, ana: memory.items().namespaces(np.ones(2)),
+        lambda memory, ana: memory.items().get(("ana",), "a", refresh="no"),
+        lambda memory, ana: ana.prune(PrunePolicy(max_records=1), dry_run=0),
+        lambda memory, ana: ana.add_messages([], strict="no"),
         lambda memory, ana: PrunePolicy(kinds=7),
         lambda memory, ana: Quota(records=10**5000),
         lambda memory, ana: search_sources("tea", [WIKI], weights=7, now=BEGIN),
