@@ -32,9 +32,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hybrid_memory import HybridMemory, Record, Scope
+from hybrid_memory import HybridMemory, PrunePolicy, Record, Scope
 from hybrid_memory.errors import ConflictError, NotFoundError
-from hybrid_memory.testing import ManualClock
+from hybrid_memory.testing import HashEmbedder, ManualClock
 from tests.reliability.outcome import Outcome
 from tests.reliability.processes import opened, side_by_side
 
@@ -52,6 +52,7 @@ TEXTS = (
     "My bicycle has a flat tyre.",
 )
 SOURCES = ("user", "notes.md")
+EMBEDDERS = (HashEmbedder(384), HashEmbedder(256))  # of two vector spaces
 # A process that is killed takes nothing with it that the system has; only a power cut does.
 IN_RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
@@ -147,6 +148,18 @@ class Model:
             del self.records[id_]
         return str(len(gone))
 
+    def prune(self, policy: PrunePolicy, now: datetime) -> str:
+        gone = [
+            id_
+            for id_, (said, _) in self.records.items()
+            if policy.kinds is None or said.kind in policy.kinds
+            if (said.expires_at is not None and said.expires_at <= now)
+            or said.importance < (policy.importance_below or 0)
+        ]
+        for id_ in gone:
+            del self.records[id_]
+        return " ".join(sorted(gone))
+
     def erase(self) -> str:
         count = len(self.records)
         self.records, self.profile = {}, {}
@@ -192,6 +205,12 @@ class Writes:
 
     def forget(self, source: str) -> str:
         return str(self._scope.forget(source=source))
+
+    def prune(self, policy: PrunePolicy, now: datetime) -> str:
+        told = self._scope.prune(policy, now=now)
+        done = self._scope.prune(policy, now=now, dry_run=False)
+        assert done.victims == told.victims
+        return " ".join(sorted(victim.id for victim in done.victims))
 
     def erase(self) -> str:
         return str(self._scope.erase().total)
@@ -247,6 +266,20 @@ of_profile = st.one_of(
 )
 writes = st.one_of(additions, changes, of_profile)
 forgetting = st.builds(lambda source: ("forget", {"source": source}), st.sampled_from(SOURCES))
+pruning = st.builds(
+    lambda policy, hours: (
+        "prune",
+        {"policy": policy, "now": ManualClock()() + timedelta(hours=hours)},
+    ),
+    st.sampled_from(
+        (
+            PrunePolicy(importance_below=0.3),
+            PrunePolicy(importance_below=0.6, kinds="event"),
+            PrunePolicy(kinds=("message", "document")),
+        )
+    ),
+    st.sampled_from((0, 2)),
+)
 # Seldom: after it there is little to be wrong about.
 seldom = st.integers(0, 5).flatmap(lambda n: forgetting if n else st.just(("erase", {})))
 beginnings = st.lists(st.tuples(ids, said), min_size=5, unique_by=lambda item: item[0])
@@ -263,10 +296,13 @@ class Machine(RuleBasedStateMachine):
         self._models = {namespace: Model() for namespace in NAMESPACES}
         self._kills = 0
         self._dropped: list[HybridMemory] = []  # kept, so that nothing closes them
+        self._embedder = EMBEDDERS[0]
         self._memory = self._opened()
 
     def _opened(self) -> HybridMemory:
-        return opened(self._directory, durability="normal", clock=self._clock)
+        return opened(
+            self._directory, durability="normal", clock=self._clock, embedder=self._embedder
+        )
 
     def _scope(self, namespace: tuple[str, ...]) -> Scope:
         return self._memory.scope(namespace=namespace, session_id="s")
@@ -295,7 +331,7 @@ class Machine(RuleBasedStateMachine):
     def change(self, namespace: tuple[str, ...], write: Write) -> None:
         self._write(namespace, write)
 
-    @rule(namespace=namespaces, write=st.one_of(of_profile, of_profile, seldom))
+    @rule(namespace=namespaces, write=st.one_of(of_profile, of_profile, pruning, seldom))
     def write(self, namespace: tuple[str, ...], write: Write) -> None:
         self._write(namespace, write)
 
@@ -350,13 +386,16 @@ class Machine(RuleBasedStateMachine):
 
     # -- what must change nothing ----------------------------------------------------------------
 
-    @rule(how=st.sampled_from(("purge", "rank", "repair", "drop", "reopen")))
+    @rule(how=st.sampled_from(("purge", "rank", "repair", "drop", "reopen", "reembed")))
     def disturb(self, how: str) -> None:
         _counts[how] += 1
         if how == "repair":
             assert self._memory.repair().problems == ()
         elif how == "purge":
             self._memory.purge()
+        elif how == "reembed":
+            self._embedder = EMBEDDERS[self._embedder is EMBEDDERS[0]]
+            self._memory.reembed(self._embedder)
         elif how == "rank":
             self._compare_with_one_opened_afresh()
         else:
