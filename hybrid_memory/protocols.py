@@ -373,8 +373,8 @@ class RecordStore(Protocol):
         """Store records as they are, version and all, and keys of the profile; return the counts.
 
         A record that is there and equal in every field is left as it is. One that is replaced
-        keeps its place in the order of the records. Those of the ids in `removed` are deleted in
-        the same transaction, as by `delete`.
+        keeps its place in the order of the records. Those of the ids in `removed` are deleted
+        before, in the same transaction, as by `delete`.
 
         Raises:
             ConflictError: an id or key is there with other content; nothing is stored.

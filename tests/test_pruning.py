@@ -554,3 +554,28 @@ def test_an_item_one_text_of_which_is_pinned_stays(memory: HybridMemory) -> None
     ana.prune(PrunePolicy(max_records=0), dry_run=False)
 
     assert whole(memory) == 1
+
+
+def test_who_takes_more_than_they_put_may_do_so_in_a_namespace_above_its_quota(
+    bounded: Callable[..., HybridMemory],
+) -> None:
+    with bounded() as memory:
+        memory.items().write(ItemChange(("ana",), f"item-{n}", {"n": n}) for n in range(4))
+    memory = bounded(quota=Quota(records=2))
+
+    gone = [ItemChange(("ana",), f"item-{n}", None) for n in range(1, 3)]
+    memory.items().write([*gone, ItemChange(("ana",), "new", {"n": 9})])
+
+    assert whole(memory) == 3
+
+
+def test_what_expires_by_its_kind_is_there_already_when_it_is_put_again(
+    bounded: Callable[..., HybridMemory], clock: ManualClock
+) -> None:
+    memory = bounded(retention={"message": 30 * DAY})
+    item = {"id": "tea", "text": "I like tea.", "at": clock()}
+    [first] = memory.scope(user_id="ana").add_many([item])
+
+    [again] = memory.scope(user_id="ana").add_many([item], on_conflict="replace")
+
+    assert again == first

@@ -8,7 +8,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -87,23 +87,22 @@ class _Shelf:
         sizes = [pruning.size(kept.draft) for kept in self.kept.values()]
         return Size(len(sizes), sum(sizes))
 
-    def make_room(self, drafts: Sequence[Draft], bound: Bound | None) -> None:
+    def make_room(
+        self, drafts: Sequence[Draft], bound: Bound | None, *, removed: Collection[str] = ()
+    ) -> None:
         """Remove what has to go for these, before they are put there."""
         if bound is None:
             return
-        ids = {draft.record.id for draft in drafts}
+        ids = {draft.record.id for draft in drafts} | set(removed)
         before = self.size
-        twins = [pruning.size(kept.draft) for id_, kept in self.kept.items() if id_ in ids]
-        grown = Size(
-            len(ids) - len(twins), sum(pruning.size(draft) for draft in drafts) - sum(twins)
-        )
         after = [_candidate(kept) for id_, kept in self.kept.items() if id_ not in ids]
         after += [_candidate(_Kept(-number, 0, draft)) for number, draft in enumerate(drafts, 1)]
+        held = Size(len(after), sum(one.bytes for one in after))
         gone = pruning.make_room(
             lambda now: [one for one in after if now is None or _is_over(one, now)],
             bound,
-            held=Size(before.records + grown.records, before.bytes + grown.bytes),
-            grown=grown,
+            held=held,
+            grown=Size(held.records - before.records, held.bytes - before.bytes),
             written={one.key for one in after if one.key < 0},
         )
         for one in gone:
@@ -175,16 +174,19 @@ class MemoryRecordStore:
         with self._lock:
             shelf = self._shelf(namespace)
             self._keep_to_space(drafts)
-            known = {id_: kept.draft.record for id_, kept in shelf.kept.items()}
+            known = {
+                id_: kept.draft.record for id_, kept in shelf.kept.items() if id_ not in removed
+            }
             plan = restoring.plan(known, drafts, shelf.profile, profile, on_conflict)
-            shelf.make_room([*plan.replaced, *plan.added], bound)
+            if plan.added or plan.replaced:
+                shelf.make_room([*plan.replaced, *plan.added], bound, removed=removed)
+            self.delete(namespace, removed)
             for draft in (*plan.replaced, *plan.added):
                 shelf.counter += 1
                 twin = shelf.kept.get(draft.record.id)
                 key = shelf.number << 32 | shelf.counter if twin is None else twin.key
                 shelf.kept[draft.record.id] = _Kept(key, shelf.counter, draft)
             shelf.profile |= copy.deepcopy(plan.profile)
-            self.delete(namespace, removed)
             return plan.counts
 
     def prune(

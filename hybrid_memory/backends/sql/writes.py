@@ -143,23 +143,21 @@ class Writes(Reads):
         """See `RecordStore.restore`."""
         with self._writing() as connection:
             number, _ = self._namespace(connection, namespace)
+            before = maintenance.held(connection, number)
+            self._delete_ids(connection, number, removed)
             known = self._by_id(connection, number, namespace, [d.record.id for d in drafts])
             rows = self._profile_rows(connection, number) if profile else ()
             values = {row.key: schema.value(row) for row in rows}
             intact = {key: value for key, value in values.items() if value is not schema.DAMAGED}
             plan = restoring.plan(known, drafts, intact, profile, on_conflict)
-            self._delete_ids(connection, number, removed)
             replaced = self._replace(connection, number, plan.replaced)
             added = self._add(connection, number, plan.added)
             written = [one for one in (replaced, added) if one is not None]
             if written:
                 keys = [key for one in written for key in one.keys]
-                grown = Size(
-                    sum(one.grown.records for one in written),
-                    sum(one.grown.bytes for one in written),
-                )
-                both = _Written(keys, grown, written[-1].held)
-                self._make_room(connection, number, both, bound)
+                held = written[-1].held
+                grown = Size(held.records - before.records, held.bytes - before.bytes)
+                self._make_room(connection, number, _Written(keys, grown, held), bound)
             self._set_profile(connection, number, plan.profile)
         return plan.counts
 

@@ -151,6 +151,21 @@ class BoundsSuite(RecordStoreFixtures):
         store.insert(ANA, [make_draft("d")], bound=bound)
         assert store.stats(ANA).total == 3
 
+    def test_what_a_restore_removes_makes_room_and_may_be_put_anew(
+        self, store: RecordStore
+    ) -> None:
+        store.insert(ANA, [make_draft("a"), make_draft("b"), make_draft("c")])
+
+        store.restore(
+            ANA,
+            [make_draft("b", "Anew."), make_draft("d")],
+            removed=["a", "b"],
+            bound=Bound(Quota(records=2), NOON),
+        )
+
+        assert [one.id for one in store.get(ANA, ["a", "b", "c", "d"])] == ["b", "c", "d"]
+        assert texts(store.get(ANA, ["b"])) == ["Anew."]
+
     def test_bytes_are_counted_through_every_kind_of_write(self, store: RecordStore) -> None:
         def check_counts() -> None:
             """Refuse what would be a byte too much, and nothing less."""

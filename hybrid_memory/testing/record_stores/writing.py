@@ -379,6 +379,7 @@ class WritingSuite(RecordStoreFixtures):
         assert counts == Imported(replaced=1)
         assert texts(store.get(ANA, ["a", "b"])) == ["I drink cocoa."]
         assert len(read(store, ANA, position, rows)[1]) == 1
+        store.insert(ANA, [make_draft("c", "I drink rum.")])
         with pytest.raises(ConflictError):
-            store.restore(ANA, [make_draft("a")], removed=["a"])
-        assert texts(store.get(ANA, ["a"])) == ["I drink cocoa."]
+            store.restore(ANA, [make_draft("a")], removed=["c"])
+        assert texts(store.get(ANA, ["a", "c"])) == ["I drink cocoa.", "I drink rum."]
