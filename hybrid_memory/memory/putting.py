@@ -26,7 +26,7 @@ def put(
     """Store what is new or, with "replace", says something else; return the records as stored.
 
     All in one commit, within a bound. Nothing is encoded again that is there as it is. Of an id
-    given twice, the last one counts. `finish` has the last word on each.
+    given twice, the last one counts or, with "skip", the first. `finish` has the last word on each.
 
     Raises:
         ConflictError: an id is taken by a record of another kind.
@@ -44,7 +44,8 @@ def put(
                 f"id {record.id!r} is taken by a record of the kind {old.kind!r}; "
                 "a record keeps its kind: delete it, or choose another id"
             )
-        if on_conflict == "skip" or _says_the_same(record, old, at_given=given):
+        said = finish(Draft(record, None, words.encode(()), 0, at_given=given))
+        if on_conflict == "skip" or said.repeats(old):
             continue
         stored = there.get(record.id)
         wanted[record.id] = record if stored is None else _next(record, stored)
@@ -55,10 +56,6 @@ def put(
         store.restore(namespace, drafts, on_conflict=on_conflict, bound=bound)
         wanted = {draft.record.id: draft.record for draft in drafts}
     return [(there | wanted)[record.id] for record in records]
-
-
-def _says_the_same(record: Record, old: Record, *, at_given: bool) -> bool:
-    return Draft(record, None, words.encode(()), 0, at_given=at_given).repeats(old)
 
 
 def _next(record: Record, old: Record) -> Record:
