@@ -27,6 +27,7 @@ from hybrid_memory.errors import (
     StoreReadOnlyError,
 )
 from hybrid_memory.testing import HashEmbedder, ManualClock
+from hybrid_memory.types import ItemChange
 from tests.reliability import sqlite_files
 from tests.reliability.sqlite_files import SQLITE_FULL, SQLITE_IOERR_WRITE, Fault, Step
 
@@ -75,6 +76,7 @@ def test_on_a_full_disk_a_write_is_refused_a_read_goes_on_and_deletes_work(tmp_p
         ana = memory.scope(user_id="ana")
         ana.add_many({"id": name, "text": f"I drink {name}."} for name in ("tea", "milk", "rum"))
         ana.profile["city"] = "Lyon"
+        memory.items().write([ItemChange(("ana",), "rice", {}, ["Rice.", "More rice."])])
         memory.scope(user_id="bob").add("I am Bob.")
         with sqlite_files.watching(full):
             with pytest.raises(StoreFullError, match="free some"):
@@ -82,6 +84,7 @@ def test_on_a_full_disk_a_write_is_refused_a_read_goes_on_and_deletes_work(tmp_p
             assert ana.search("tea", k=1)[0].record.id == "tea"
             removals = [
                 lambda: ana.delete("tea"),
+                lambda: memory.items().write([ItemChange(("ana",), "rice", None)]),
                 lambda: ana.forget(where={"$not": {"kind": "fact"}}),
                 lambda: ana.profile.pop("city"),
                 lambda: memory.scope(user_id="bob").erase(timeout_s=0.1),
@@ -307,6 +310,7 @@ def test_every_write_to_a_read_only_store_says_why_it_is_refused(told: Path) -> 
                 lambda: ana.add("I drink rum."),
                 lambda: ana.update("tea", text="I drink green tea."),
                 lambda: ana.delete("tea"),
+                lambda: memory.items().write([ItemChange(("ana",), "rice", None)]),
                 lambda: ana.forget(session_id="s1"),
                 lambda: ana.profile.update(city="Turin"),
                 ana.erase,

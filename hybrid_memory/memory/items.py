@@ -186,7 +186,7 @@ class Items:
         kept = [_succeeding(draft, old.get(draft.record.id)) for draft in drafts]
         ids = {id for item in old.values() for id in (item.id, *part_ids(item))}
         gone = sorted(ids - {draft.record.id for draft in kept})
-        if kept or gone:
+        if kept:
             self._store.restore(
                 namespace,
                 kept,
@@ -194,6 +194,8 @@ class Items:
                 removed=gone,
                 bound=self._memory._bound(),
             )
+        elif gone:  # which works on a full disk too
+            self._store.delete(namespace, gone)
 
     def delete_all(self, under: Sequence[str]) -> int:
         """Delete the items of a namespace and of all below it; return how many that was.

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from hybrid_memory.backends.sql import maintenance, schema
+from hybrid_memory.backends.sql.connections import also_when_full
 from hybrid_memory.backends.sql.lenient import lenient, read
 from hybrid_memory.backends.sql.upkeep import Upkeep
 from hybrid_memory.errors import ConflictError
@@ -200,6 +201,7 @@ class Spaces(Upkeep):
         connection.execute(schema.aside.delete().where(*settled))
         return len(keys)
 
+    @also_when_full
     def drop_former_spaces(self) -> int:
         """See `RecordStore.drop_former_spaces`."""
         with self._writing() as connection:
