@@ -68,11 +68,16 @@ def refuse_other_vectors(space: Space, mine: Space) -> None:
     """Raise EmbedderMismatchError if the embedder is another one, by name or by its vectors."""
     refuse_other_name(space, mine)
     if space.probes and not is_same(space, mine):
-        raise EmbedderMismatchError(
-            f"the embedder is called {mine.name}, as the one the store was written with, and "
-            "gives other vectors: another revision, pooling or prompt; open the store with the "
-            f"former, or {WAY_OUT}"
-        )
+        raise other_vectors(mine)
+
+
+def other_vectors(embedder: Embedder | Space) -> EmbedderMismatchError:
+    """Return the error for an embedder that has the name of the store's, and is another one."""
+    return EmbedderMismatchError(
+        f"the embedder is called {embedder.name}, as the one the store was written with, and "
+        "gives other vectors: another revision, pooling or prompt; open the store with the "
+        f"former, or {WAY_OUT}"
+    )
 
 
 WAY_OUT = (

@@ -464,6 +464,33 @@ def test_a_space_without_probes_gets_them_with_the_first_text_that_is_encoded(pa
         assert is_same(memory._store.space() or Space("", 0), space_of(HashEmbedder()))
 
 
+@pytest.mark.parametrize("first", ["search", "add"])
+def test_a_space_without_probes_is_not_taken_over_by_an_embedder_that_has_only_its_name(
+    path: Path, first: str
+) -> None:
+    with closing(sqlite3.connect(path / "memory" / "memory.db")) as database, database:
+        database.execute("UPDATE generations SET probes = NULL")
+
+    with opened(path, Revised()) as memory:
+        with pytest.raises(EmbedderMismatchError, match="gives other vectors"):
+            getattr(memory.scope(user_id="ana"), first)("Turn 13")
+        assert memory._store.space() == Space("hashed-words", 64, None, 1)
+    with opened(path) as memory:
+        assert memory.scope(user_id="ana").search("Turn 13", k=1)[0].record.id == "t13"
+
+
+def test_damaged_vectors_are_no_proof_against_an_embedder(path: Path) -> None:
+    with closing(sqlite3.connect(path / "memory" / "memory.db")) as database, database:
+        database.execute("UPDATE generations SET probes = NULL")
+        database.execute(
+            "UPDATE records SET vector = randomblob(256), vector_crc = NULL "
+            "WHERE id IN ('t0', 't1', 't2')"
+        )
+
+    with opened(path) as memory:
+        assert memory.scope(user_id="ana").search("Turn 13", k=1)[0].record.id == "t13"
+
+
 def test_damage_to_vectors_aside_is_found_and_mended(memory: HybridMemory, path: Path) -> None:
     memory.reembed(Noted())
     with closing(sqlite3.connect(path / "memory" / "memory.db")) as database, database:

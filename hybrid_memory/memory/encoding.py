@@ -76,6 +76,8 @@ class Encoding:
     def _claim(self) -> int:
         with self._lock:
             if self._generation is None:
+                if (space := self._store.space()) is not None:
+                    self._refuse_unproven(space)
                 self._generation = self._compared(self._store.set_space(self._own()))
             return self._generation
 
@@ -88,6 +90,7 @@ class Encoding:
             if space is None or self._generation is not None:
                 return
             if space.probes is None:  # of a store that is older than they are
+                self._refuse_unproven(space)
                 with suppress(StoreError):  # the disk may be full, and it can be read all the same
                     space = self._store.set_space(self._own())
             self._generation = self._compared(space)
@@ -103,6 +106,15 @@ class Encoding:
         if generation in (0, self._generation):
             return
         self.check_again()
+
+    def _refuse_unproven(self, space: Space) -> None:
+        """Refuse to take a space of which no more than the name is known for ours by that alone."""
+        spaces.refuse_other_name(space, self.embedder)
+        if space.probes is None:
+            from hybrid_memory.upkeep import rows
+
+            if not rows.are_of(self._store, self.embedder):
+                raise spaces.other_vectors(self.embedder)
 
     def _own(self) -> Space:
         if self._mine is None:

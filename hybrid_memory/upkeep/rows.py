@@ -14,6 +14,7 @@ from hybrid_memory.types import Namespace, Record
 from hybrid_memory.upkeep.report import Damage
 
 SAME = 0.99  # cosine of two vectors of one text: batches and servers round differently
+PROOFS = 8  # records whose vectors show whose they are
 
 
 def pages(store: RecordStore, namespace: Namespace, *, size: int) -> Iterator[list[Stored]]:
@@ -69,6 +70,27 @@ def strange_vectors(rows: Sequence[tuple[Stored, Record]], embedder: Embedder) -
     fresh = encoded([record for _, record in ranked], embedder)
     cosines = np.vecdot(stored, fresh)
     return {row.key for (row, _), cosine in zip(ranked, cosines, strict=True) if cosine < SAME}
+
+
+def are_of(store: RecordStore, embedder: Embedder) -> bool:
+    """Tell whether the vectors of a store can be this embedder's, by a few of them.
+
+    One is proof, for some may be damaged; without any there is nothing to say against it. Chunks of
+    documents are passed over: older rules encoded them otherwise.
+    """
+    some: list[tuple[Stored, Record]] = []
+    for namespace in store.namespaces():
+        told = [
+            (row, row.record)
+            for row in store.stored(namespace, limit=PROOFS)
+            if row.vector is not None and row.record is not None and row.record.kind != "document"
+        ]
+        bad = bad_vectors(told, dim=embedder.dim)
+        some += [(row, record) for row, record in told if row.key not in bad]
+        if len(some) >= PROOFS:
+            break
+    some = some[:PROOFS]
+    return not some or len(strange_vectors(some, embedder)) < len(some)
 
 
 def encoded(records: Sequence[Record], embedder: Embedder) -> Vectors:
