@@ -209,7 +209,9 @@ def test_a_session_is_one_of_its_own_namespace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view_fields", "penalty"), [(PEOPLE, 0.1), (WITH_ASSISTANT, 0), ({}, 0)], ids=str
+    ("view_fields", "penalty"),
+    [(PEOPLE, 0.1), (WITH_ASSISTANT, 0), ({}, 0)],
+    ids=["people", "an assistant", "nobody known"],
 )
 def test_a_question_is_worth_less_between_people_only(
     view_fields: dict[str, Any], penalty: float
