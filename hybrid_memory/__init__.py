@@ -21,7 +21,8 @@ merge.py       read 4: one ranking: weigh, boost by session, recency, repetition
 weights.py     what that is set to, as one value
 prompt/        read 5: gate, pack into the budget, put into the prompt; take it out of transcripts
 partition/     the hot copy of a namespace: vectors, postings, columns
-upkeep/        is all of it whole? and made whole
+upkeep/        is all of it whole? and made whole      report.py    what it found, as values
+spaces.py      what a vector space is known by
 transfer/      export and import                       restoring.py an import and what is there
 words.py       words of a text and BM25 over them     turns.py     chat messages
 pruning.py     what has to go, of a policy or for a full namespace
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from hybrid_memory.memory import Answer, HybridMemory, Items, Scope, search_sources
     from hybrid_memory.outside import Source
     from hybrid_memory.prompt import Block, Context, Dropped, LeftOut
+    from hybrid_memory.report import Problem, Report
     from hybrid_memory.types import (
         Budget,
         Completion,
@@ -65,7 +67,6 @@ if TYPE_CHECKING:
         Victim,
         Why,
     )
-    from hybrid_memory.upkeep import Problem, Report
     from hybrid_memory.weights import Weights
 
 _HOMES = {
@@ -87,12 +88,12 @@ _HOMES = {
     "Items": "memory",
     "Kind": "types",
     "LeftOut": "prompt",
-    "Problem": "upkeep",
+    "Problem": "report",
     "PrunePolicy": "types",
     "Pruned": "types",
     "Quota": "types",
     "Record": "types",
-    "Report": "upkeep",
+    "Report": "report",
     "Role": "types",
     "Scope": "memory",
     "Source": "outside",

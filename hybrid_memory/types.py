@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import IO, Any, Literal, TypeAlias, get_args
 
 from hybrid_memory.errors import InvalidInputError
 
@@ -21,6 +22,8 @@ Where: TypeAlias = Mapping[str, Any]
 OnConflict: TypeAlias = Literal["error", "skip", "replace"]
 # What an importer yields: an item of `Scope.add_many`, and whose it is, if that is known.
 Items: TypeAlias = Iterable[tuple[Namespace | None, Mapping[str, Any]]]
+Target: TypeAlias = Path | str | IO[bytes] | IO[str]  # what an export is written to
+Origin: TypeAlias = Target | Items  # what an import is read from
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ROLES: tuple[Role, ...] = get_args(Role)

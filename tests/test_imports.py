@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import hybrid_memory
+from hybrid_memory import HybridMemory, Scope
 
 HEAVY = {
     "chromadb",
@@ -116,3 +119,14 @@ def test_every_public_name_is_found_and_listed() -> None:
     assert found["HybridMemory"].__name__ == "HybridMemory"
     with pytest.raises(AttributeError, match="nothing"):
         hybrid_memory.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("handle", [HybridMemory, Scope])
+def test_the_types_of_what_is_public_can_be_read_where_the_program_runs(handle: type) -> None:
+    methods = [
+        member for name, member in inspect.getmembers(handle, callable) if not name.startswith("_")
+    ]
+
+    assert len(methods) > 10
+    for method in methods:
+        assert "return" in get_type_hints(method)

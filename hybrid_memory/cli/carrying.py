@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -12,11 +12,7 @@ from hybrid_memory import terminal
 from hybrid_memory.cli.opening import opened_memory, opened_store
 from hybrid_memory.cli.options import STORE, JsonOption, StoreOption, namespace_of
 from hybrid_memory.errors import TransferError
-from hybrid_memory.types import OnConflict
-
-if TYPE_CHECKING:
-    from hybrid_memory import transfer
-
+from hybrid_memory.types import OnConflict, Origin
 
 OnlyUserOption: TypeAlias = Annotated[
     str | None,
@@ -84,7 +80,7 @@ def import_(
         typer.echo(", ".join(names))
 
 
-def _import_source(path: Path, origin: str, collection: str | None) -> transfer.Origin:
+def _import_source(path: Path, origin: str, collection: str | None) -> Origin:
     if str(path) == "-" and origin == "hybrid":
         return sys.stdin.buffer
     if not path.exists():  # before a store is made

@@ -43,20 +43,23 @@ from hybrid_memory.protocols import (
     TokenCounter,
     VectorIndex,
 )
+from hybrid_memory.report import Report
 from hybrid_memory.types import (
     PURGE_TIMEOUT_S,
     Erased,
     Imported,
     Kind,
     Namespace,
+    Origin,
     Quota,
     Record,
+    Target,
     Verified,
 )
 from hybrid_memory.weights import Weights
 
 if TYPE_CHECKING:
-    from hybrid_memory import transfer, upkeep
+    from hybrid_memory import upkeep
 
 T = TypeVar("T")
 
@@ -323,7 +326,7 @@ class HybridMemory:
 
     def export(
         self,
-        path: transfer.Target,
+        path: Target,
         *,
         namespaces: Iterable[Sequence[str]] | None = None,
         vectors: bool = False,
@@ -356,7 +359,7 @@ class HybridMemory:
 
     def import_(
         self,
-        path: transfer.Origin,
+        path: Origin,
         *,
         namespace: Sequence[str] | None = None,
         on_conflict: OnConflict = "error",
@@ -413,7 +416,7 @@ class HybridMemory:
         quick: bool = False,
         vectors: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> upkeep.Report:
+    ) -> Report:
         """Look for damage and return what was found, as values without any text.
 
         Looked at are the database, each record and each value of a profile, what they are found
@@ -439,7 +442,7 @@ class HybridMemory:
             on_progress=on_progress,
         )
 
-    def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> upkeep.Report:
+    def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
         """Make anew what is derived, move damaged records into quarantine, and report on it.
 
         Needed after an update that says so, or when `check` finds something. Texts are encoded

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from hybrid_memory import limits, turns
 from hybrid_memory.errors import InvalidInputError, StoreCorruptError
@@ -21,15 +20,14 @@ from hybrid_memory.types import (
     Erased,
     Gate,
     Imported,
+    Origin,
     Pruned,
     PrunePolicy,
     Record,
+    Target,
     Usage,
     Where,
 )
-
-if TYPE_CHECKING:
-    from hybrid_memory import transfer
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -187,7 +185,7 @@ class Scope(WritePath, ReadPath):
 
     def export(
         self,
-        path: transfer.Target,
+        path: Target,
         *,
         vectors: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
@@ -202,7 +200,7 @@ class Scope(WritePath, ReadPath):
 
     def import_(
         self,
-        path: transfer.Origin,
+        path: Origin,
         *,
         on_conflict: OnConflict = "error",
         on_progress: Callable[[int, int], None] | None = None,

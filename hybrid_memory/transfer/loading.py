@@ -13,8 +13,8 @@ from hybrid_memory import indexing, limits, records
 from hybrid_memory.errors import ConflictError
 from hybrid_memory.protocols import Bound, Draft, Embedder, OnConflict, RecordStore
 from hybrid_memory.transfer.form import OnProgress
-from hybrid_memory.transfer.reading import Line, Origin, reader
-from hybrid_memory.types import Imported, Namespace, Quota, Record
+from hybrid_memory.transfer.reading import Line, reader
+from hybrid_memory.types import Imported, Namespace, Origin, Quota, Record
 
 BATCH = 500  # lines that are encoded and committed together
 

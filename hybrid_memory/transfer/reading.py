@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,11 +19,10 @@ from hybrid_memory import indexing, limits, records, spaces
 from hybrid_memory.errors import InvalidInputError, TransferError
 from hybrid_memory.protocols import Embedder, Space, Vector
 from hybrid_memory.transfer.form import FIELDS, FORMAT, TIMES, VERSION
-from hybrid_memory.types import KINDS, ROLES, Items, Namespace, Record
+from hybrid_memory.types import KINDS, ROLES, Items, Namespace, Origin, Record
 
 MAX_LINE_BYTES = 2**21  # the largest record, each byte of it escaped, has about half of that
 
-Origin: TypeAlias = Path | str | IO[bytes] | IO[str] | Items
 
 _REQUIRED = ("id", "namespace", "kind", "text", "at", "created_at")
 _OF_RECORD = frozenset({*FIELDS, "vector"})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, cast
 
 from hybrid_memory import indexing, limits
 from hybrid_memory.errors import (
@@ -22,11 +22,9 @@ from hybrid_memory.errors import (
 )
 from hybrid_memory.protocols import RecordStore, Space, Stored
 from hybrid_memory.transfer.form import FIELDS, FORMAT, TIMES, VERSION, OnProgress
-from hybrid_memory.types import Namespace
+from hybrid_memory.types import Namespace, Target
 
 PAGE = 1000  # records read from the store at once
-
-Target: TypeAlias = Path | str | IO[bytes] | IO[str]
 
 
 def save(

@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeAlias
 from hybrid_memory.errors import HybridMemoryError
 from hybrid_memory.partition import PartitionCache
 from hybrid_memory.protocols import Embedder, RecordStore
-from hybrid_memory.upkeep.report import Findings, OnProgress, Problem, Report, together
+from hybrid_memory.report import Problem, Report
+from hybrid_memory.upkeep.report import Findings, OnProgress, together
 
 
 class Held(NamedTuple):

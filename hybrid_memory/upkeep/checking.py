@@ -9,10 +9,11 @@ from contextlib import suppress
 from hybrid_memory import indexing
 from hybrid_memory.errors import HybridMemoryError, StoreCorruptError
 from hybrid_memory.protocols import DocumentStore, Embedder, RecordStore, Stored
+from hybrid_memory.report import Problem, Report
 from hybrid_memory.types import Namespace
 from hybrid_memory.upkeep import caches, rows
 from hybrid_memory.upkeep.beside import Held, dim_of, with_those_beside
-from hybrid_memory.upkeep.report import Findings, OnProgress, Problem, Report
+from hybrid_memory.upkeep.report import Findings, OnProgress
 
 PAGE = 1000
 UNREADABLE = "not all of it can be read; restore a backup"

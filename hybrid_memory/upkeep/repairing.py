@@ -15,11 +15,12 @@ from hybrid_memory import indexing
 from hybrid_memory.errors import SchemaVersionError, StoreCorruptError
 from hybrid_memory.partition import collection_of, fill
 from hybrid_memory.protocols import DocumentStore, Draft, Embedder, RecordStore, Space, Stored
+from hybrid_memory.report import Problem, Report
 from hybrid_memory.types import Namespace, Record
 from hybrid_memory.upkeep import rows
 from hybrid_memory.upkeep.beside import Held, dim_of, with_those_beside
 from hybrid_memory.upkeep.checking import UNREADABLE, documents_detail, note_lost
-from hybrid_memory.upkeep.report import Findings, OnProgress, Problem, Report
+from hybrid_memory.upkeep.report import Findings, OnProgress
 
 PAGE = 256  # encoded and committed together
 NO_EMBEDDER = "open it with HybridMemory.beside and its embedder, and repair again"

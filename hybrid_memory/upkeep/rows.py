@@ -10,8 +10,8 @@ from hybrid_memory import indexing
 from hybrid_memory.limits import unit_vectors
 from hybrid_memory.partition import are_units
 from hybrid_memory.protocols import Draft, Embedder, RecordStore, Stored, Vector, Vectors
+from hybrid_memory.report import Damage
 from hybrid_memory.types import Namespace, Record
-from hybrid_memory.upkeep.report import Damage
 
 SAME = 0.99  # cosine of two vectors of one text: batches and servers round differently
 PROOFS = 8  # records whose vectors show whose they are
