@@ -476,10 +476,10 @@ class HybridMemory:
     ) -> int:
         """Move the store, and this memory, to the vector space of another embedder.
 
-        All texts of all namespaces are encoded, `batch_size` at a time, while others read and
-        write in the space that is in force; then the new vectors are put in force at once. A move
-        that was killed goes on where it stopped when it is called again. Returns how many texts
-        were encoded: none if the store is of that space already.
+        All texts of all namespaces are encoded, `batch_size` (1 to 65,536) at a time, while others
+        read and write in the space that is in force; then the new vectors are put in force at once.
+        A move that was killed goes on where it stopped when it is called again. Returns how many
+        texts were encoded: none if the store is of that space already.
 
         A memory that was opened with the former embedder, in whichever process, from then on gets
         EmbedderMismatchError wherever it needs a vector. To go back, call this with the former
