@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+import re
 import sqlite3
 import struct
 import subprocess
@@ -540,6 +541,25 @@ def test_a_name_of_a_namespace_that_is_none_is_reported(path: Path, labels: str)
         assert "database" in memory.check().counts
         assert not memory.repair().is_clean
         assert [hit.record.id for hit in memory.scope(user_id="bob").search("rice")] == ["bob"]
+
+
+@pytest.mark.parametrize("copy", [0, 1], ids=["in one place", "in the other"])
+def test_a_bit_in_a_name_gives_a_users_records_to_nobody_else(path: Path, copy: int) -> None:
+    content = (path / "memory.db").read_bytes()
+    places = [found.start() for found in re.finditer(rb'\["bob"\]', content)]
+    assert len(places) == 2  # in its row, and in the index
+    at = places[copy] + 2
+    (path / "memory.db").write_bytes(content[:at] + b"c" + content[at + 1 :])
+
+    with opened(path) as memory:
+        assert not memory.check().is_clean
+        assert memory.scope(user_id="cob").search("rice") == []
+        assert memory.repair().is_clean
+        assert memory.scope(user_id="cob").search("rice") == []
+        assert [hit.record.id for hit in memory.scope(user_id="bob").search("rice")] == ["bob"]
+        memory.scope(user_id="cob").add("I am another one.")
+        assert memory.purge().is_complete
+        assert memory.check().is_clean
 
 
 def test_values_of_a_profile_that_cannot_be_found_by_number_do_not_stop_a_repair(

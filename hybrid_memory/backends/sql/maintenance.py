@@ -46,6 +46,7 @@ _UPGRADES = {
     ("namespaces", "bytes"): "BIGINT NOT NULL DEFAULT 0",
     ("records", "size"): "BIGINT",
     ("namespaces", "switched"): "INTEGER NOT NULL DEFAULT 0",
+    ("namespaces", "checksum"): "BLOB",
 }
 Names: TypeAlias = Mapping[int, Namespace | None]  # of namespaces; None of one that is damaged
 # What SQLite does not know of our tables: the statements that find it, and those that mend it.
@@ -98,6 +99,13 @@ def upgrade(connection: Connection, found: int) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
     for table_ in (schema.quarantine, schema.generations, schema.aside):
         table_.create(connection, checkfirst=True)
+    with lenient(connection):
+        named = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
+    for number, labels in named:
+        if isinstance(labels, str):
+            of_number = schema.namespaces.c.number == number
+            known_as = schema.name_checksum(labels)
+            connection.execute(update(schema.namespaces).where(of_number).values(checksum=known_as))
     connection.exec_driver_sql(_COUNT)
     if found < 2 and connection.execute(select(_r.key).limit(1)).first() is not None:
         # The rules came to be counted with schema 2.
@@ -117,20 +125,22 @@ def upgrade(connection: Connection, found: int) -> None:
 def namespaces(connection: Connection) -> dict[Namespace, int]:
     """Return the namespaces with their number of records, in the order they came."""
     statement = text(
-        "SELECT labels, count(r.key) FROM namespaces n LEFT JOIN records r "
+        "SELECT labels, n.checksum, count(r.key) FROM namespaces n LEFT JOIN records r "
         "ON r.namespace = n.number GROUP BY n.number ORDER BY n.number"
     )
     with lenient(connection):
         rows = connection.execute(statement).all()
-    counted = ((labels_of(labels), count) for labels, count in rows)
+    counted = ((labels_of(labels, checksum), count) for labels, checksum, count in rows)
     return {namespace: count for namespace, count in counted if namespace is not None}
 
 
-def labels_of(labels: Any) -> Namespace | None:
+def labels_of(labels: Any, checksum: Any) -> Namespace | None:
     """Return the name of a namespace as it was written; None if it is damaged."""
+    if not isinstance(labels, str) or schema.name_checksum(labels) != checksum:
+        return None
     try:
         names = json.loads(labels)
-    except (TypeError, ValueError):
+    except ValueError:
         return None
     is_name = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if is_name else None
@@ -459,8 +469,10 @@ def integrity(connection: Connection, depth: Depth) -> list[str]:
 def names(connection: Connection) -> Names:
     """Return the names of the namespaces by their numbers."""
     with lenient(connection):
-        found = connection.exec_driver_sql("SELECT number, labels FROM namespaces").all()
-    return {number: labels_of(labels) for number, labels in found}
+        found = connection.exec_driver_sql(
+            "SELECT number, labels, checksum FROM namespaces NOT INDEXED"
+        ).all()
+    return {number: labels_of(labels, checksum) for number, labels, checksum in found}
 
 
 def _bad_aside(connection: Connection, depth: Depth) -> list[tuple[int, int]]:
@@ -498,8 +510,13 @@ def lost(connection: Connection) -> list[tuple[Namespace, str]]:
 
 def mend(connection: Connection, *, at: int) -> None:
     """Set right what can be told from the keys of the records, and rebuild the indexes."""
+    true_names = _names_in_index(connection)
     with suppress(IntegrityError):  # two rows of one id, one of which cannot be read
         connection.exec_driver_sql("REINDEX")
+    for number, labels in true_names.items():
+        connection.exec_driver_sql(
+            "UPDATE namespaces SET labels = ? WHERE number = ?", (labels, number)
+        )
     connection.exec_driver_sql(_MEND_ASTRAY)
     with lenient(connection):
         for (row_id,) in connection.exec_driver_sql(_NAMELESS_PROFILES).all():
@@ -516,3 +533,25 @@ def mend(connection: Connection, *, at: int) -> None:
     connection.exec_driver_sql(_MEND_BEHIND)
     connection.exec_driver_sql(_MEASURE)
     connection.exec_driver_sql(_COUNT)
+
+
+def _names_in_index(connection: Connection) -> dict[int, str]:
+    """Return the labels of damaged namespaces whose other copy, in the index, is as written."""
+    with lenient(connection):
+        rows = connection.exec_driver_sql(
+            "SELECT number, labels, checksum FROM namespaces NOT INDEXED"
+        ).all()
+        copies = connection.exec_driver_sql(
+            "SELECT labels, number FROM namespaces INDEXED BY sqlite_autoindex_namespaces_1 "
+            "WHERE labels > ''"
+        ).all()
+    damaged = {
+        number: checksum
+        for number, labels, checksum in rows
+        if not isinstance(labels, str) or schema.name_checksum(labels) != checksum
+    }
+    return {
+        number: labels
+        for labels, number in copies
+        if isinstance(labels, str) and damaged.get(number) == schema.name_checksum(labels)
+    }

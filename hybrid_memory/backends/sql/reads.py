@@ -14,7 +14,7 @@ from hybrid_memory.backends.sql import maintenance, schema
 from hybrid_memory.backends.sql.connections import Connections
 from hybrid_memory.backends.sql.lenient import read, slices
 from hybrid_memory.errors import StoreCorruptError
-from hybrid_memory.limits import from_microseconds, microseconds, to_json
+from hybrid_memory.limits import from_microseconds, microseconds
 from hybrid_memory.protocols import Changes, IndexRow, Space
 from hybrid_memory.types import KINDS, Kind, Namespace, Record, Stats
 
@@ -24,8 +24,8 @@ _NUMBER: BindParameter[int] = bindparam("of_namespace")
 _r = schema.records.c
 _NAMES = ", ".join(column.name for column in schema.RECORD_COLUMNS)
 # The reads that are made most are written out, for the driver: see `_rows`.
-_POSITION = "SELECT number, counter FROM namespaces WHERE labels = ?"
-_NUMBER_OF = "SELECT number FROM namespaces WHERE labels = ?"
+_POSITION = "SELECT number, counter FROM namespaces WHERE labels = ? AND checksum = ?"
+_NUMBER_OF = "SELECT number FROM namespaces WHERE labels = ? AND checksum = ?"
 # The sum keeps SQLite from an index of the namespace, all of which it would read to find few keys.
 _BY_KEY = f"SELECT {_NAMES} FROM records WHERE namespace + 0 = ? AND key IN "  # noqa: S608
 _BY_ID = f"SELECT {_NAMES} FROM records WHERE namespace = ? AND id IN "  # noqa: S608
@@ -34,7 +34,10 @@ SELECT_ID = select(*schema.RECORD_COLUMNS).where(
 )
 SELECT_NAMESPACE = select(
     schema.namespaces.c.number, schema.namespaces.c.counter, schema.namespaces.c.switched
-).where(schema.namespaces.c.labels == bindparam("labels"))
+).where(
+    schema.namespaces.c.labels == bindparam("labels"),
+    schema.namespaces.c.checksum == bindparam("checksum"),
+)
 _SPACE_IN_FORCE = schema.SPACES.where(schema.generations.c.state == "current")
 _INDEX_COLUMNS = [
     schema.vector if name == "vector" else schema.records.c[name] for name in IndexRow._fields
@@ -48,7 +51,7 @@ class Reads(Connections):
 
     def _known(self, connection: Connection, namespace: Namespace) -> int | None:
         # Asked each time: another process may have erased the namespace, and made it anew.
-        found = connection.exec_driver_sql(_NUMBER_OF, (to_json(namespace),)).scalar()
+        found = connection.exec_driver_sql(_NUMBER_OF, schema.named(namespace)).scalar()
         if found is None:
             self._numbers.pop(namespace, None)
             return None
@@ -88,7 +91,7 @@ class Reads(Connections):
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Record]:
         """See `RecordStore.get`."""
-        numbered = self._rows(_NUMBER_OF, (to_json(namespace),))
+        numbered = self._rows(_NUMBER_OF, schema.named(namespace))
         if not numbered:
             return []
         number = numbered[0][0]
@@ -165,7 +168,7 @@ class Reads(Connections):
 
     def position(self, namespace: Namespace) -> int:
         """See `RecordStore.position`."""
-        rows = self._rows(_POSITION, (to_json(namespace),))
+        rows = self._rows(_POSITION, schema.named(namespace))
         return _position(*rows[0]) if rows else 0
 
     def changes(
@@ -173,8 +176,7 @@ class Reads(Connections):
     ) -> Generator[Changes, None, None]:
         """See `RecordStore.changes`."""
         with self._reading() as connection:
-            labels = {"labels": to_json(namespace)}
-            found = connection.execute(SELECT_NAMESPACE, labels).first()
+            found = connection.execute(SELECT_NAMESPACE, schema.named(namespace)._asdict()).first()
             if found is None or _position(*found[:2]) <= since:
                 return
             number, position = found.number, _position(*found[:2])

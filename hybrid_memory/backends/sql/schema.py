@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     DDL,
@@ -34,8 +34,8 @@ from hybrid_memory.protocols import Draft, Stored, Traits
 from hybrid_memory.types import NOTHING, Namespace, Record
 
 # 1 had neither checksums of vectors and profiles nor a quarantine, 2 no sizes of records, 3 one
-# vector space for good, known by its name.
-VERSION = 4
+# vector space for good, known by its name, 4 no checksums of the names of namespaces.
+VERSION = 5
 COUNTER_BITS = 32  # of a key; what stands above them is the number of its namespace
 
 schema = MetaData()
@@ -44,6 +44,8 @@ namespaces = Table(
     schema,
     Column("number", Integer, primary_key=True),
     Column("labels", Text, nullable=False, unique=True),
+    # Of the labels. A bit that flips in them must not give a tenant's records to another one.
+    Column("checksum", LargeBinary),
     # Numbers both keys and changes; it only rises, so neither is ever used twice.
     Column("counter", Integer, nullable=False),
     # What its records are and hold, counted in the transactions of the writes: a quota is cheap.
@@ -277,6 +279,24 @@ def checksum(values: Sequence[Any]) -> bytes:
     """Return 8 bytes over values, of a record in the order of `RECORD_COLUMNS`."""
     fields = repr(tuple(values)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(fields, digest_size=8).digest()
+
+
+class Name(NamedTuple):
+    """The labels of a namespace as they are written, and their checksum."""
+
+    labels: str
+    checksum: bytes
+
+
+def named(namespace: Namespace) -> Name:
+    """Return what a namespace is found by."""
+    labels = to_json(namespace)
+    return Name(labels, name_checksum(labels))
+
+
+def name_checksum(labels: str) -> bytes:
+    """Return 8 bytes over the labels of a namespace."""
+    return hashlib.blake2b(labels.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def record(row: Sequence[Any], namespace: Namespace, number: int) -> Record | None:

@@ -22,7 +22,7 @@ from hybrid_memory.pruning import Size
 from hybrid_memory.types import Erased, Kind, Namespace
 
 _HOLDERS = (
-    "SELECT labels FROM namespaces n WHERE EXISTS (SELECT 1 FROM records r "
+    "SELECT labels, checksum FROM namespaces n WHERE EXISTS (SELECT 1 FROM records r "
     "WHERE r.namespace = n.number AND r.kind = ? AND r.source = ? "
     "AND (? IS NULL OR r.expires_at IS NULL OR r.expires_at > ?) "
     "AND (? IS NULL OR r.expires_at <= ?))"
@@ -69,7 +69,7 @@ class Upkeep(Writes):
         statement = f"{_HOLDERS} AND {_WITHIN}" if under else _HOLDERS
         bounds = (kind, source, alive, alive, gone, gone)
         rows = self._rows(f"{statement} ORDER BY number", (*bounds, *within))
-        found = [maintenance.labels_of(row[0]) for row in rows]
+        found = [maintenance.labels_of(*row) for row in rows]
         return [namespace for namespace in found if namespace is not None]
 
     def stored(self, namespace: Namespace, *, after: int = 0, limit: int = 1000) -> list[Stored]:

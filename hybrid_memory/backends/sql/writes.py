@@ -15,7 +15,7 @@ from hybrid_memory.backends.sql.connections import also_when_full
 from hybrid_memory.backends.sql.lenient import read
 from hybrid_memory.backends.sql.reads import SELECT_ID, SELECT_NAMESPACE, Reads, parts
 from hybrid_memory.errors import ConflictError, EmbedderMismatchError, NotFoundError
-from hybrid_memory.limits import microseconds, to_json
+from hybrid_memory.limits import microseconds
 from hybrid_memory.protocols import Bound, Draft, OnConflict
 from hybrid_memory.pruning import Size
 from hybrid_memory.types import NOTHING, Erased, Imported, Namespace, Pruned, PrunePolicy, Record
@@ -326,11 +326,11 @@ class Writes(Reads):
             )
 
     def _namespace(self, connection: Connection, namespace: Namespace) -> tuple[int, int]:
-        labels = to_json(namespace)
-        found = connection.execute(SELECT_NAMESPACE, {"labels": labels}).first()
+        name = schema.named(namespace)._asdict()
+        found = connection.execute(SELECT_NAMESPACE, name).first()
         if found is not None:
             return found.number, found.counter
-        made = connection.execute(insert(schema.namespaces).values(labels=labels, counter=0))
+        made = connection.execute(insert(schema.namespaces).values(**name, counter=0))
         return cast(tuple[int], made.inserted_primary_key)[0], 0
 
     def _raise_counter(
