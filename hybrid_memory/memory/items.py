@@ -390,7 +390,9 @@ def _best_of_each(
     for row in np.lexsort((keys, -at, -points)).tolist():
         namespace = pools[whose[row]][0].view.namespace
         item = held[namespace].item(keys.item(row))
-        if item is not None and (namespace, item.id) not in seen:
+        # A row may be of the item as it was before it came to be unranked.
+        is_found = item is not None and indexing.is_ranked(item)
+        if item is not None and is_found and (namespace, item.id) not in seen:
             seen.add((namespace, item.id))
             yield item, points.item(row)
 

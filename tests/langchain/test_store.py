@@ -836,7 +836,7 @@ def told(result: Any) -> Any:
     return result if result is None else (result.namespace, result.key, result.value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.lists(_OPS, max_size=6), max_size=6))
 def test_it_holds_and_finds_what_the_store_in_ram_does(batches: list[list[Any]]) -> None:
     stock = InMemoryStore()
